@@ -1,0 +1,42 @@
+# make, make test, make install, make uninstall, make clean. CXX, CXXFLAGS,
+# LDFLAGS, PREFIX and DESTDIR are the caller's; `make LDFLAGS=` links
+# dynamically, to libc alone.
+
+CXX = g++
+CXXFLAGS = -O2
+LDFLAGS = -static -s -Wl,--gc-sections
+PREFIX = /usr/local
+DESTDIR =
+
+# 64-bit times and file sizes also on 32-bit machines; nothing that needs the
+# run time of C++.
+FLAGS = -std=c++17 -Wall -Wextra -Wpedantic -D_FILE_OFFSET_BITS=64 \
+	-D_TIME_BITS=64 -fno-exceptions -fno-rtti -ffunction-sections \
+	-fdata-sections
+
+all: pinglog
+
+pinglog: daemon.o pinglog.o
+	$(CXX) $(CXXFLAGS) -Wl,--as-needed $(LDFLAGS) -o $@ daemon.o pinglog.o
+
+daemon.o: daemon.cpp daemon.h
+	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ daemon.cpp
+
+pinglog.o: pinglog.cpp daemon.h
+	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ pinglog.cpp
+
+test: all
+	cd test && $(MAKE) CXX='$(CXX)' CXXFLAGS='$(CXXFLAGS)' test
+
+install: all
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	cp pinglog $(DESTDIR)$(PREFIX)/bin/pinglog
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/pinglog
+
+clean:
+	rm -f pinglog *.o
+	cd test && $(MAKE) clean
+
+.PHONY: all test install uninstall clean

@@ -1,0 +1,803 @@
+// pinglog.cpp - logs, every few seconds, whether hosts answer ping.
+//
+// A cycle: the start line, one ping for each host, the result lines as the
+// pings end, the end line. Cycles start on a grid of the monotonic clock.
+//
+// A ping writes to a pipe that is read when it has ended: until then the kernel
+// holds the little that it prints. So one buffer serves any number of hosts,
+// and there is nothing to wake up for but an end, a signal or the grid. Neither
+// end of the pipe blocks: the kernel drops what is too much for it, and a stray
+// that keeps it open delays nobody.
+//
+// Whatever goes wrong once the daemon is up ends as a line in the log: nothing
+// but a signal stops it.
+
+#include "daemon.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <fcntl.h>
+#include <new>
+#include <poll.h>
+#include <string_view>
+#include <sys/select.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <utility>
+
+namespace {
+
+constexpr char version[] = "1.0";
+constexpr char usage[] =
+    "usage: pinglog [-f] [-c count] [-e command] [-i seconds] [-o file]\n"
+    "               [-s KiB] [host ...]\n"
+    "       pinglog -k [-o file]\n"
+    "       pinglog -h | -V\n"
+    "count from 1; seconds from 0.01 to 86400; KiB from 0; -o - wants -f\n";
+constexpr char default_path[] = "/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr char blanks[] = " \t";
+
+constexpr char start_label[] = "start time---------:";
+constexpr char result_label[] = "ping result--------:";
+constexpr char end_label[] = "end of time--------:";
+constexpr char lost_label[] = "lines lost---------:";
+constexpr size_t longest_host = 255; // as in the DNS
+constexpr size_t longest_reason = 200;
+constexpr size_t longest_line = 512; // a label, a host and a reason fit
+
+constexpr int64_t second_ns = 1'000'000'000;
+constexpr int64_t most_grace_ns = second_ns / 10; // from SIGINT to SIGKILL
+constexpr int64_t most_number = 1'000'000'000'000;
+
+struct Options {
+  const char *command = "ping -n";
+  int64_t count = INT64_MAX;
+  const char *file = "/home/ping.log";
+  bool foreground = false;
+  int64_t interval_ns = 3 * second_ns;
+  const char *interval = "3"; // the same, as it was typed
+  bool kill = false;
+  int64_t limit = 10240 * 1024; // bytes, 0: none
+  const char *const *hosts = nullptr;
+  int host_count = 0;
+};
+
+volatile sig_atomic_t stop_requested = 0;
+volatile sig_atomic_t hangup_received = 0;
+
+// SIGCHLD, SIGPIPE and SIGXFSZ come here to do nothing: unlike ignored signals,
+// caught ones are at their default again in what is exec'ed.
+void on_signal(int number) {
+  if (number == SIGTERM || number == SIGINT)
+    stop_requested = 1;
+  else if (number == SIGHUP)
+    hangup_received = 1;
+}
+
+[[noreturn]] void die(const char *object, const char *reason) {
+  (void)fprintf(stderr, "pinglog: %s: %s\n", object, reason);
+  exit(EXIT_FAILURE);
+}
+
+[[noreturn]] void refuse(const char *what, const char *value) {
+  (void)fprintf(stderr, "pinglog: bad %s: '%s'\n%s", what, value, usage);
+  exit(2);
+}
+
+int64_t now() {
+  timespec time = {};
+  (void)clock_gettime(CLOCK_MONOTONIC, &time); // fails for unknown clocks alone
+  return time.tv_sec * second_ns + time.tv_nsec;
+}
+
+// For the start alone: what it returns is never freed.
+void *allocate(size_t count, size_t size) {
+  void *memory = calloc(count, size);
+  if (memory == nullptr)
+    die("memory", strerror(errno));
+  return memory;
+}
+
+char *concatenate(const char *a, const char *b, const char *c = "") {
+  const size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+  char *whole = static_cast<char *>(allocate(size, 1));
+  (void)snprintf(whole, size, "%s%s%s", a, b, c);
+  return whole;
+}
+
+// The daemon will be in another directory.
+const char *absolute(const char *name) {
+  char directory[PATH_MAX];
+  if (name[0] == '/')
+    return name;
+  if (getcwd(directory, sizeof directory) == nullptr)
+    die(name, strerror(errno));
+  return concatenate(directory, "/", name);
+}
+
+bool begins_with(std::string_view text, std::string_view prefix) {
+  return text.size() >= prefix.size() &&
+         memcmp(text.data(), prefix.data(), prefix.size()) == 0;
+}
+
+struct flock write_lock() {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET; // to the end, wherever that will be
+  return lock;
+}
+
+// False with EAGAIN where another process has the lock. On a file system that
+// has no locks we go on without.
+bool lock_file(int fd) {
+  struct flock lock = write_lock();
+  if (fcntl(fd, F_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
+    return true;
+  errno = EAGAIN;
+  return false;
+}
+
+// The PID of the process that has locked the file, 0 where it has none here (a
+// container), -1 if nobody has.
+pid_t writer_of(const char *path) {
+  const Descriptor file(
+      open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK));
+  struct flock lock = write_lock();
+  if (fcntl(file.get(), F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
+    return -1;
+  return std::max<pid_t>(lock.l_pid, 0);
+}
+
+// The log file, or standard output, and three promises about it.
+// One writer: a record lock on the file itself, which leaves nothing behind.
+// Closing any descriptor of the file drops it (POSIX, fcntl): attach() alone
+// opens and closes.
+// Whole lines: what a short write leaves is cut off before anything else is
+// written, also what a writer that was killed has left.
+// No silent loss: what cannot be written waits in the queue, and what does not
+// fit there is counted, in its place.
+class Log {
+public:
+  Log(const char *path, int64_t limit)
+      : path_(path), old_path_(concatenate(path, ".0")), limit_(limit),
+        stdout_(strcmp(path, "-") == 0) {}
+
+  // Opens and locks the file. False with errno of open(2), EAGAIN if another
+  // process has locked or renamed it.
+  [[nodiscard]] bool attach() {
+    if (stdout_) {
+      file_.reset(STDOUT_FILENO);
+      return current_ = true;
+    }
+    // 0644 in the foreground too, where the umask is the caller's.
+    const mode_t mask = umask(0);
+    Descriptor file(open(path_,
+                         O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY |
+                             O_NOFOLLOW | O_NONBLOCK,
+                         0644));
+    (void)umask(mask);
+    struct stat opened;
+    if (file.get() == -1 || fstat(file.get(), &opened) == -1)
+      return false;
+    if (!S_ISREG(opened.st_mode)) {
+      errno = ENOTSUP; // all else blocks, hangs up or cannot be locked
+      return false;
+    }
+    // One that is just rotating has locked the old file alone.
+    if (!lock_file(file.get()) || (limit_ > 0 && writer_of(old_path_) != -1)) {
+      errno = EAGAIN;
+      return false;
+    }
+    file_ = std::move(file);
+    device_ = opened.st_dev;
+    inode_ = opened.st_ino;
+    torn_ = true;
+    // If that closed the same file, the lock is gone: take it again.
+    if (!lock_file(file_.get()))
+      return false;
+    current_ = names_file(opened);
+    errno = EAGAIN;
+    return current_;
+  }
+
+  // Who kept attach() from it, as writer_of().
+  [[nodiscard]] pid_t other_writer() const {
+    return std::max(writer_of(path_), writer_of(old_path_));
+  }
+
+  // Goes back to what path_ names now, and between cycles rotates. Until that
+  // can be opened lines wait.
+  void follow(bool between_cycles) {
+    struct stat named;
+    current_ = stdout_ || names_file(named);
+    if (current_ && !stdout_ && between_cycles && limit_ > 0 &&
+        named.st_size >= limit_ && rename(path_, old_path_) == 0)
+      current_ = false;
+    if (!current_)
+      (void)attach();
+  }
+
+  void add(const char *label, const char *text) {
+    char lines[2 * longest_line];
+    int size = 0;
+    (void)flush(); // there may be room again
+    if (lost_ > 0)
+      size = snprintf(lines, sizeof lines, "%s%lld\n", lost_label, lost_);
+    size += snprintf(lines + size, longest_line, "%s%s\n", label, text);
+    (void)memmove(queue_, queue_ + head_, tail_ - head_);
+    tail_ -= head_;
+    head_ = 0;
+    if (sizeof queue_ - tail_ < static_cast<size_t>(size)) {
+      ++lost_;
+      return;
+    }
+    (void)memcpy(queue_ + tail_, lines, size);
+    tail_ += size;
+    lost_ = 0;
+    (void)flush();
+  }
+
+  void add_time(const char *label) {
+    timespec time = {};
+    (void)clock_gettime(CLOCK_REALTIME, &time); // time() lags behind by a tick
+    struct tm local = {};
+    (void)localtime_r(&time.tv_sec, &local);
+    char text[64];
+    (void)strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", &local);
+    add(label, text);
+  }
+
+  // Writes what waits, a line at a time. False if some of it must wait on.
+  bool flush() {
+    while (head_ < tail_ && current_ && (!torn_ || cut_torn_line()) &&
+           !would_block()) {
+      const char *line = queue_ + head_;
+      const void *newline = memchr(line, '\n', tail_ - head_);
+      const ssize_t size = static_cast<const char *>(newline) + 1 - line;
+      const ssize_t written = write(file_.get(), line, size);
+      torn_ = written > 0 && written < size && !stdout_;
+      if (written == size || (written > 0 && stdout_)) {
+        head_ += written; // what a pipe has taken cannot be cut off
+        continue;
+      }
+      if (written > 0)
+        (void)cut_torn_line(); // or else before the next write
+      else if (errno == EPIPE)
+        stop_requested = 1; // nobody will ever read on
+      break;
+    }
+    return head_ == tail_;
+  }
+
+private:
+  [[nodiscard]] bool names_file(struct stat &named) const {
+    return lstat(path_, &named) == 0 && named.st_dev == device_ &&
+           named.st_ino == inode_;
+  }
+
+  // A pipe whose reader has stalled must not stall the pings.
+  [[nodiscard]] bool would_block() const {
+    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
+    return stdout_ && poll(&output, 1, 0) != 1;
+  }
+
+  [[nodiscard]] bool cut_torn_line() {
+    char end[longest_line];
+    const off_t size = lseek(file_.get(), 0, SEEK_END);
+    const off_t from = std::max<off_t>(size - longest_line, 0);
+    const ssize_t length = pread(file_.get(), end, sizeof end, from);
+    if (size == -1 || length == -1)
+      return false;
+    ssize_t whole = length;
+    while (whole > 0 && end[whole - 1] != '\n')
+      --whole;
+    const std::string_view torn(end + whole, length - whole);
+    bool ours = false;
+    for (std::string_view label :
+         {start_label, result_label, end_label, lost_label})
+      ours |= begins_with(torn, label) || begins_with(label, torn);
+    if (torn.empty())
+      torn_ = false;
+    else if (ours)
+      torn_ = ftruncate(file_.get(), from + whole) == -1;
+    else // somebody else's text: it is ended instead
+      torn_ = write(file_.get(), "\n", 1) != 1;
+    return !torn_;
+  }
+
+  const char *const path_;
+  const char *const old_path_;
+  const int64_t limit_;
+  const bool stdout_;
+  Descriptor file_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+  bool current_ = false; // path_ still names file_
+  bool torn_ = false;    // file_ may end in a part of a line
+  long long lost_ = 0;
+  size_t head_ = 0;
+  size_t tail_ = 0;
+  char queue_[64 * 1024];
+};
+
+// The number in `time=12.3 ms`, empty if there is none.
+std::string_view round_trip_time(std::string_view output) {
+  constexpr std::string_view label = "time=";
+  for (size_t at; (at = output.find(label)) != std::string_view::npos;) {
+    output.remove_prefix(at + label.size());
+    const size_t size =
+        std::min(output.find_first_not_of("0123456789."), output.size());
+    const std::string_view number(output.data(), size);
+    output.remove_prefix(size);
+    if (size > 0 && size < 16 && begins_with(output, " ms"))
+      return number;
+  }
+  return {};
+}
+
+// True of the lines that every ping prints, answered or not.
+bool is_usual(std::string_view line) {
+  for (std::string_view beginning :
+       {"PING", "Ping", "--- ", "rtt", "round-trip", "socktype:"})
+    if (begins_with(line, beginning))
+      return true;
+  return line.find_first_not_of(" \t\r") == std::string_view::npos;
+}
+
+// The line that explains best: the first unusual one, or else the statistics.
+std::string_view find_reason(std::string_view output) {
+  std::string_view statistics;
+  while (!output.empty()) {
+    const size_t size = std::min(output.find('\n'), output.size());
+    const std::string_view line(output.data(), size);
+    output.remove_prefix(std::min(size + 1, output.size()));
+    if (line.find("packets transmitted") != std::string_view::npos)
+      statistics = line;
+    else if (!is_usual(line))
+      return line;
+  }
+  return statistics;
+}
+
+// What a ping's output and its end say: "ok", "ok 12.3 ms" or "fail REASON".
+// `patience` is the time that it was given, if it had to be ended.
+void judge(std::string_view output, int status, const char *patience,
+           char *verdict, size_t room) {
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    const std::string_view time = round_trip_time(output);
+    (void)snprintf(verdict, room, time.empty() ? "ok" : "ok %.*s ms",
+                   static_cast<int>(time.size()), time.data());
+    return;
+  }
+  const std::string_view reason = find_reason(output);
+  if (!reason.empty()) {
+    verdict += snprintf(verdict, room, "fail ");
+    const size_t size = std::min(reason.size(), longest_reason);
+    for (char byte : std::string_view(reason.data(), size))
+      *verdict++ = byte >= ' ' && byte <= '~' ? byte : '?';
+    *verdict = '\0';
+  } else if (patience != nullptr) {
+    (void)snprintf(verdict, room, "fail no answer in %.99s s", patience);
+  } else if (WIFSIGNALED(status)) {
+    (void)snprintf(verdict, room, "fail killed by signal %d", WTERMSIG(status));
+  } else {
+    (void)snprintf(verdict, room, "fail exit status %d", WEXITSTATUS(status));
+  }
+}
+
+// COMMAND -c 1 HOST, and where its first word was found.
+struct Command {
+  const char *path = nullptr;
+  char **words = nullptr;
+  char **host = nullptr; // the last of the words
+};
+
+struct Ping {
+  const char *host;
+  pid_t pid;         // 0: not in flight
+  Descriptor output; // of the one in flight
+};
+
+// The pings of all hosts. Each leads a process group of its own. What is left
+// of the group is killed when the ping has ended, and before its PID can be
+// another's. A ping that even SIGKILL does not end (a hung driver) stays in
+// flight and fails each cycle, so that a host never has two.
+class Pings {
+public:
+  Pings(Log &log, const Options &options, const Command &command,
+        const Descriptor &null, bool hangup_stops)
+      : log_(log), options_(options), command_(command), null_(null),
+        hangup_stops_(hangup_stops) {
+    const int count = options.host_count;
+    pings_ = static_cast<Ping *>(allocate(count, sizeof *pings_));
+    for (int i = 0; i < count; ++i)
+      new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
+  }
+
+  void start() {
+    for (int i = 0; i < options_.host_count; ++i)
+      if (pings_[i].pid == 0)
+        start(pings_[i]);
+  }
+
+  // Waits until then, or until it is to stop, and collects pings that end.
+  void wait_until(int64_t time) { wait(time, false); }
+
+  // Ends the pings that are left. They have failed, unless it is we who stop.
+  void finish() {
+    stopping_ = stop_requested;
+    patience_ = options_.interval;
+    // SIGINT makes a ping print its statistics. Not all of them heed it.
+    for (int number : {stopping_ ? SIGKILL : SIGINT, SIGKILL}) {
+      for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
+        if (pings_[i].pid != 0)
+          (void)kill(-pings_[i].pid, number);
+      wait(now() + std::min(options_.interval_ns / 4, most_grace_ns), true);
+    }
+    for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
+      if (pings_[i].pid != 0)
+        add_result(pings_[i], {}, SIGKILL);
+    patience_ = nullptr;
+  }
+
+private:
+  void start(Ping &ping) {
+    int ends[2] = {-1, -1};
+    const bool made = pipe(ends) == 0;
+    Descriptor output(ends[0]);
+    const Descriptor input(ends[1]);
+    pid_t pid = -1;
+    if (!made || fcntl(ends[0], F_SETFD, FD_CLOEXEC) == -1 ||
+        fcntl(ends[0], F_SETFL, O_NONBLOCK) == -1 ||
+        fcntl(ends[1], F_SETFL, O_NONBLOCK) == -1 || (pid = fork()) == -1) {
+      char text[longest_line];
+      (void)snprintf(text, sizeof text, "%s fail %.99s: %s", ping.host,
+                     command_.words[0], strerror(errno));
+      log_.add(result_label, text);
+      return;
+    }
+    if (pid == 0)
+      exec(ping.host, ends[1]);
+    (void)setpgid(pid, pid); // here and there: one of them is the first
+    ping.pid = pid;
+    ping.output = std::move(output);
+    ++in_flight_;
+  }
+
+  [[noreturn]] void exec(const char *host, int output) const {
+    *command_.host = const_cast<char *>(host); // which exec leaves alone
+    sigset_t none;
+    sigemptyset(&none);
+    (void)setpgid(0, 0);
+    if (dup2(null_.get(), STDIN_FILENO) != -1 &&
+        dup2(output, STDOUT_FILENO) != -1 &&
+        dup2(output, STDERR_FILENO) != -1 && close(output) == 0 &&
+        sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
+      (void)execv(command_.path, command_.words);
+    // It stands in the log as the line with which the ping explains itself.
+    (void)dprintf(STDERR_FILENO, "%s: %s\n", command_.words[0],
+                  strerror(errno));
+    _exit(127);
+  }
+
+  void wait(int64_t until, bool for_pings) {
+    for (;;) {
+      const int64_t left = until - now();
+      if (left <= 0 || (for_pings ? in_flight_ == 0 : stop_requested != 0))
+        return;
+      timespec timeout = {};
+      timeout.tv_sec = static_cast<time_t>(left / second_ns);
+      timeout.tv_nsec = static_cast<long>(left % second_ns);
+      sigset_t none;
+      sigemptyset(&none);
+      (void)pselect(0, nullptr, nullptr, nullptr, &timeout, &none);
+      collect();
+      if (hangup_received && hangup_stops_)
+        stop_requested = 1;
+      else if (hangup_received)
+        log_.follow(false);
+      hangup_received = 0;
+    }
+  }
+
+  void collect() {
+    for (;;) {
+      siginfo_t ended = {};
+      if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 ||
+          ended.si_pid == 0)
+        return;
+      Ping *ping = find(ended.si_pid); // or an orphan, where we are PID 1
+      if (ping != nullptr)
+        (void)kill(-ping->pid, SIGKILL);
+      int status = 0;
+      if (waitpid(ended.si_pid, &status, 0) == -1)
+        return;
+      if (ping == nullptr)
+        continue;
+      const ssize_t size = read(ping->output.get(), output_, sizeof output_);
+      add_result(*ping, {output_, size > 0 ? size_t(size) : 0}, status);
+      ping->pid = 0;
+      ping->output.reset();
+      --in_flight_;
+    }
+  }
+
+  void add_result(const Ping &ping, std::string_view output, int status) {
+    if (stopping_)
+      return;
+    char text[longest_line];
+    const int size = snprintf(text, sizeof text, "%s ", ping.host);
+    judge(output, status, patience_, text + size, sizeof text - size);
+    log_.add(result_label, text);
+  }
+
+  // Pings mostly end in the order in which they started: the search goes on
+  // where the last one ended.
+  Ping *find(pid_t pid) {
+    for (int tries = 0; tries < options_.host_count; ++tries) {
+      Ping &ping = pings_[next_];
+      next_ = (next_ + 1) % options_.host_count;
+      if (ping.pid == pid)
+        return &ping;
+    }
+    return nullptr;
+  }
+
+  Log &log_;
+  const Options &options_;
+  const Command &command_;
+  const Descriptor &null_;
+  const bool hangup_stops_;
+  Ping *pings_;
+  int next_ = 0; // where the next one to end is likely to be
+  int in_flight_ = 0;
+  const char *patience_ = nullptr; // what was given to those overdue
+  bool stopping_ = false;
+  char output_[4096]; // more than pings print for one packet
+};
+
+// The cycles. Returns when there were enough of them or it is to stop.
+void run(const Options &options, Log &log, Pings &pings) {
+  const int64_t begin = now();
+  const int64_t interval = options.interval_ns;
+  int64_t cycle = 0;
+  for (int64_t left = options.count; left > 0 && !stop_requested; --left) {
+    log.follow(true);
+    log.add_time(start_label);
+    pings.start();
+    pings.wait_until(begin + (cycle + 1) * interval);
+    pings.finish();
+    log.add_time(end_label);
+    // Usually this is the next one, which begins now. When we were stopped for
+    // a while, it is the nearest: a ping has half its time at least.
+    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
+    if (left > 1)
+      pings.wait_until(begin + cycle * interval);
+  }
+}
+
+// The value of a numeric option: decimal, in units of 1 / `one`.
+int64_t parse_number(const char *option, int64_t one, int64_t low,
+                     int64_t high) {
+  int64_t value = 0;
+  int64_t place = one;
+  bool fraction = false;
+  bool good = strpbrk(optarg, "0123456789") != nullptr;
+  for (const char *next = optarg; good && *next != '\0'; ++next) {
+    if (*next == '.' && !fraction && one > 1) {
+      fraction = true;
+      continue;
+    }
+    const int digit = *next - '0';
+    if (fraction)
+      place /= 10;
+    value = fraction ? value + digit * place : value * 10 + digit * one;
+    good = digit >= 0 && digit <= 9 && value <= high; // so it cannot overflow
+  }
+  if (!good || value < low)
+    refuse(option, optarg);
+  return value;
+}
+
+bool is_host(std::string_view word) {
+  return !word.empty() && word.size() <= longest_host && word.front() != '-' &&
+         std::all_of(word.begin(), word.end(),
+                     [](char byte) { return byte > ' ' && byte <= '~'; });
+}
+
+Options parse_options(int argc, char **argv) {
+  static const char *const default_hosts[] = {"www.baidu.com"};
+  Options options;
+  opterr = 0;
+  for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V")) != -1;) {
+    switch (option) {
+    case 'c':
+      options.count = parse_number("-c", 1, 1, most_number);
+      break;
+    case 'e':
+      options.command = optarg;
+      break;
+    case 'f':
+      options.foreground = true;
+      break;
+    case 'h':
+      (void)printf("%s", usage);
+      exit(EXIT_SUCCESS);
+    case 'i':
+      options.interval = optarg;
+      options.interval_ns =
+          parse_number("-i", second_ns, second_ns / 100, 86400 * second_ns);
+      break;
+    case 'k':
+      options.kill = true;
+      break;
+    case 'o':
+      options.file = optarg;
+      break;
+    case 's':
+      options.limit = 1024 * parse_number("-s", 1, 0, most_number);
+      break;
+    case 'V':
+      (void)printf("pinglog %s\n", version);
+      exit(EXIT_SUCCESS);
+    default:
+      const char name[] = {'-', static_cast<char>(optopt), '\0'};
+      refuse(option == ':' ? "option without its value" : "option", name);
+    }
+  }
+  if (optind < argc) { // argc can be 0
+    options.hosts = argv + optind;
+    options.host_count = argc - optind;
+  }
+  for (int i = 0; i < options.host_count; ++i)
+    if (options.kill || !is_host(options.hosts[i]))
+      refuse(options.kill ? "-k with host" : "host", options.hosts[i]);
+  if (options.command[strspn(options.command, blanks)] == '\0')
+    refuse("-e", options.command);
+  const bool to_stdout = strcmp(options.file, "-") == 0;
+  if (options.file[0] == '\0' ||
+      (to_stdout && (options.kill || !options.foreground)))
+    refuse("-o", options.file);
+  if (!to_stdout)
+    options.file = absolute(options.file);
+  if (options.host_count == 0) {
+    options.hosts = default_hosts;
+    options.host_count = 1;
+  }
+  return options;
+}
+
+// Looks for it as execvp() does, but once, and before the directory changes.
+const char *find_command(const char *word) {
+  if (strchr(word, '/') != nullptr) {
+    if (access(word, X_OK) == -1)
+      die(word, strerror(errno));
+    return absolute(word);
+  }
+  const char *path = getenv("PATH");
+  char *rest = concatenate(path != nullptr ? path : default_path, "");
+  while (const char *directory = strtok(rest, ":")) {
+    const char *file = concatenate(directory, "/", word);
+    if (access(file, X_OK) == 0)
+      return absolute(file);
+    rest = nullptr;
+  }
+  die(word, strerror(ENOENT));
+}
+
+Command make_command(const char *text) {
+  static char option[] = "-c";
+  static char count[] = "1";
+  Command command;
+  command.words = static_cast<char **>(
+      allocate(strlen(text) / 2 + 5, sizeof *command.words));
+  char **word = command.words;
+  for (char *rest = concatenate(text, ""); (*word = strtok(rest, blanks));
+       rest = nullptr)
+    ++word;
+  *word++ = option;
+  *word++ = count;
+  command.host = word;
+  command.path = find_command(command.words[0]);
+  return command;
+}
+
+// Opens the log, or says who has it.
+void open_log(Log &log, const char *path) {
+  while (!log.attach()) {
+    if (errno != EAGAIN)
+      die(path, strerror(errno));
+    const pid_t writer = log.other_writer();
+    char reason[64];
+    (void)snprintf(reason, sizeof reason, "already written by PID %ld",
+                   static_cast<long>(writer));
+    if (writer != -1) // or it has gone meanwhile
+      die(path, reason);
+  }
+}
+
+// What -k does.
+void stop_writer(const char *path) {
+  const pid_t writer = writer_of(path);
+  if (writer <= 0)
+    die(path, "no pinglog writes it here");
+  // A stopped process does not see SIGTERM before it goes on.
+  if (kill(writer, SIGTERM) == -1 || kill(writer, SIGCONT) == -1)
+    die(path, strerror(errno));
+  const int64_t asked = now();
+  // First the lock goes, then the process, if its parent waits for it.
+  while (writer_of(path) == writer ||
+         (kill(writer, 0) == 0 && now() - asked < second_ns)) {
+    if (now() - asked > 10 * second_ns)
+      die(path, "its writer does not end");
+    const timespec pause = {0, second_ns / 100};
+    (void)nanosleep(&pause, nullptr);
+  }
+}
+
+void catch_signals() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  action.sa_flags = SA_NOCLDSTOP;
+  sigset_t caught;
+  sigemptyset(&caught);
+  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE, SIGXFSZ}) {
+    (void)sigaction(number, &action, nullptr); // fails for no such signal alone
+    sigaddset(&caught, number);
+  }
+  // They come in while pselect() waits, and at no other time.
+  (void)sigprocmask(SIG_BLOCK, &caught, nullptr);
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  const Options options = parse_options(argc, argv);
+  struct sigaction hangup = {};
+  (void)sigaction(SIGHUP, nullptr, &hangup);
+  const bool nohup = hangup.sa_handler == SIG_IGN;
+
+  close_inherited_descriptors();
+  const Descriptor null = open_standard_descriptors();
+  if (null.get() == -1)
+    die("/dev/null", strerror(errno));
+  reset_signals();
+  if (options.kill) {
+    stop_writer(options.file);
+    return EXIT_SUCCESS;
+  }
+  const Command command = make_command(options.command);
+  if (setenv("LC_ALL", "C", 1) == -1) // or a ping may translate `time=`
+    die("LC_ALL", strerror(errno));
+
+  Descriptor launcher;
+  if (!options.foreground) {
+    const pid_t daemon = detach(launcher);
+    if (daemon > 0) {
+      (void)printf("Daemon PID %ld\n", static_cast<long>(daemon));
+      return EXIT_SUCCESS;
+    }
+    if (daemon == -1 && errno != 0)
+      die("detach", strerror(errno));
+    if (daemon == -1)
+      return EXIT_FAILURE; // the daemon has said why
+  }
+
+  catch_signals();
+  Log log(options.file, options.limit);
+  open_log(log, options.file);
+  Pings pings(log, options, command, null, options.foreground && !nohup);
+  if (!options.foreground && !ready(std::move(launcher), null))
+    die("/dev/null", strerror(errno));
+  run(options, log, pings);
+  if (!log.flush())
+    die(options.file, "not all lines could be written");
+  return EXIT_SUCCESS;
+}
