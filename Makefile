@@ -3,21 +3,22 @@
 # dynamically, to libc alone.
 
 CXX = g++
-CXXFLAGS = -O2
+CXXFLAGS = -Os
 LDFLAGS = -static -s -Wl,--gc-sections
 PREFIX = /usr/local
 DESTDIR =
 
 # 64-bit times and file sizes also on 32-bit machines; nothing that needs the
-# run time of C++.
+# run time of C++ or of its exceptions; one segment for code and constants.
 FLAGS = -std=c++17 -Wall -Wextra -Wpedantic -D_FILE_OFFSET_BITS=64 \
 	-D_TIME_BITS=64 -fno-exceptions -fno-rtti -ffunction-sections \
-	-fdata-sections
+	-fdata-sections -fno-asynchronous-unwind-tables
+LINK = -Wl,--as-needed -Wl,-z,noseparate-code
 
 all: pinglog
 
 pinglog: daemon.o pinglog.o
-	$(CXX) $(CXXFLAGS) -Wl,--as-needed $(LDFLAGS) -o $@ daemon.o pinglog.o
+	$(CXX) $(CXXFLAGS) $(LINK) $(LDFLAGS) -o $@ daemon.o pinglog.o
 
 daemon.o: daemon.cpp daemon.h
 	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ daemon.cpp

@@ -32,9 +32,9 @@ bool set_close_on_exec(int fd) {
 pid_t await_daemon(int from_daemon, pid_t child) {
   pid_t daemon = -1;
   ssize_t size;
-  do {
+  do { // whatever interrupts it, the end of the file will come
     size = read(from_daemon, &daemon, sizeof daemon);
-  } while (size == -1 && errno == EINTR);
+  } while (size == -1);
   // The child ends as soon as it has forked; it is not left a zombie.
   while (waitpid(child, nullptr, 0) == -1 && errno == EINTR) {
   }
@@ -142,6 +142,7 @@ bool ready(Descriptor launcher, const Descriptor &null) {
     if (dup2(null.get(), fd) == -1)
       return false;
   const pid_t self = getpid();
-  (void)write(launcher.get(), &self, sizeof self); // see the header
+  while (write(launcher.get(), &self, sizeof self) == -1 && errno != EPIPE) {
+  }
   return true;
 }

@@ -16,21 +16,26 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
+#include <cstdio> // rename()
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <initializer_list>
 #include <new>
 #include <poll.h>
 #include <string_view>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <utility>
+
+extern char **environ; // POSIX has no header for it
 
 namespace {
 
@@ -50,7 +55,6 @@ constexpr char end_label[] = "end of time--------:";
 constexpr char lost_label[] = "lines lost---------:";
 constexpr size_t longest_host = 255; // as in the DNS
 constexpr size_t longest_reason = 200;
-constexpr size_t longest_line = 512; // a label, a host and a reason fit
 
 constexpr int64_t second_ns = 1'000'000'000;
 constexpr int64_t most_grace_ns = second_ns / 10; // from SIGINT to SIGKILL
@@ -62,7 +66,7 @@ struct Options {
   const char *file = "/home/ping.log";
   bool foreground = false;
   int64_t interval_ns = 3 * second_ns;
-  const char *interval = "3"; // the same, as it was typed
+  const char *interval = "3"; // seconds, as typed
   bool kill = false;
   int64_t limit = 10240 * 1024; // bytes, 0: none
   const char *const *hosts = nullptr;
@@ -81,14 +85,27 @@ void on_signal(int number) {
     hangup_received = 1;
 }
 
-[[noreturn]] void die(const char *object, const char *reason) {
-  (void)fprintf(stderr, "pinglog: %s: %s\n", object, reason);
+// Whether anybody reads it is not our concern.
+void print(int fd, std::initializer_list<std::string_view> parts) {
+  for (std::string_view part : parts)
+    while (write(fd, part.data(), part.size()) == -1 && errno == EINTR) {
+    }
+}
+
+[[noreturn]] void die(std::string_view object, std::string_view reason) {
+  print(STDERR_FILENO, {"pinglog: ", object, ": ", reason, "\n"});
   exit(EXIT_FAILURE);
 }
 
-[[noreturn]] void refuse(const char *what, const char *value) {
-  (void)fprintf(stderr, "pinglog: bad %s: '%s'\n%s", what, value, usage);
+[[noreturn]] void refuse(std::string_view what, std::string_view value) {
+  print(STDERR_FILENO, {"pinglog: bad ", what, ": '", value, "'\n", usage});
   exit(2);
+}
+
+// What was asked for, and nothing else.
+[[noreturn]] void answer(std::initializer_list<std::string_view> text) {
+  print(STDOUT_FILENO, text);
+  exit(EXIT_SUCCESS);
 }
 
 int64_t now() {
@@ -105,10 +122,14 @@ void *allocate(size_t count, size_t size) {
   return memory;
 }
 
-char *concatenate(const char *a, const char *b, const char *c = "") {
-  const size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+char *concatenate(std::initializer_list<std::string_view> parts) {
+  size_t size = 1;
+  for (std::string_view part : parts)
+    size += part.size();
   char *whole = static_cast<char *>(allocate(size, 1));
-  (void)snprintf(whole, size, "%s%s%s", a, b, c);
+  char *end = whole;
+  for (std::string_view part : parts)
+    end = std::copy(part.begin(), part.end(), end);
   return whole;
 }
 
@@ -119,8 +140,29 @@ const char *absolute(const char *name) {
     return name;
   if (getcwd(directory, sizeof directory) == nullptr)
     die(name, strerror(errno));
-  return concatenate(directory, "/", name);
+  return concatenate({directory, "/", name});
 }
+
+// A text of bounded length. What does not fit is left out.
+class Text {
+public:
+  Text &operator<<(std::string_view part) {
+    const size_t size = std::min(part.size(), sizeof bytes_ - size_);
+    std::copy_n(part.begin(), size, bytes_ + size_);
+    size_ += size;
+    return *this;
+  }
+  Text &operator<<(int64_t number) {
+    char digits[20] = {};
+    const char *end = std::to_chars(digits, std::end(digits), number).ptr;
+    return *this << std::string_view(digits, end - digits);
+  }
+  operator std::string_view() const { return {bytes_, size_}; }
+
+private:
+  size_t size_ = 0;
+  char bytes_[640]; // a lost line, a label, a host and a reason
+};
 
 bool begins_with(std::string_view text, std::string_view prefix) {
   return text.size() >= prefix.size() &&
@@ -166,7 +208,7 @@ pid_t writer_of(const char *path) {
 class Log {
 public:
   Log(const char *path, int64_t limit)
-      : path_(path), old_path_(concatenate(path, ".0")), limit_(limit),
+      : path_(path), old_path_(concatenate({path, ".0"})), limit_(limit),
         stdout_(strcmp(path, "-") == 0) {}
 
   // Opens and locks the file. False with errno of open(2), EAGAIN if another
@@ -191,7 +233,7 @@ public:
       return false;
     }
     // One that is just rotating has locked the old file alone.
-    if (!lock_file(file.get()) || (limit_ > 0 && writer_of(old_path_) != -1)) {
+    if (!lock_file(file.get()) || writer_of(old_path_) != -1) {
       errno = EAGAIN;
       return false;
     }
@@ -217,41 +259,42 @@ public:
   void follow(bool between_cycles) {
     struct stat named;
     current_ = stdout_ || names_file(named);
-    if (current_ && !stdout_ && between_cycles && limit_ > 0 &&
-        named.st_size >= limit_ && rename(path_, old_path_) == 0)
+    const bool full =
+        current_ && !stdout_ && limit_ > 0 && named.st_size >= limit_;
+    if (full && between_cycles && (!torn_ || cut_torn_line()) &&
+        rename(path_, old_path_) == 0)
       current_ = false;
     if (!current_)
       (void)attach();
   }
 
-  void add(const char *label, const char *text) {
-    char lines[2 * longest_line];
-    int size = 0;
+  void add(std::string_view label, std::string_view text) {
     (void)flush(); // there may be room again
+    Text lines;
     if (lost_ > 0)
-      size = snprintf(lines, sizeof lines, "%s%lld\n", lost_label, lost_);
-    size += snprintf(lines + size, longest_line, "%s%s\n", label, text);
-    (void)memmove(queue_, queue_ + head_, tail_ - head_);
-    tail_ -= head_;
+      lines << lost_label << lost_ << "\n";
+    lines << label << text << "\n";
+    const std::string_view bytes = lines;
+    tail_ = std::copy(queue_ + head_, queue_ + tail_, queue_) - queue_;
     head_ = 0;
-    if (sizeof queue_ - tail_ < static_cast<size_t>(size)) {
+    if (bytes.size() > sizeof queue_ - tail_) {
       ++lost_;
       return;
     }
-    (void)memcpy(queue_ + tail_, lines, size);
-    tail_ += size;
+    tail_ = std::copy(bytes.begin(), bytes.end(), queue_ + tail_) - queue_;
     lost_ = 0;
     (void)flush();
   }
 
-  void add_time(const char *label) {
+  void add_time(std::string_view label) {
     timespec time = {};
     (void)clock_gettime(CLOCK_REALTIME, &time); // time() lags behind by a tick
     struct tm local = {};
     (void)localtime_r(&time.tv_sec, &local);
     char text[64];
-    (void)strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", &local);
-    add(label, text);
+    const size_t size =
+        strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", &local);
+    add(label, {text, size});
   }
 
   // Writes what waits, a line at a time. False if some of it must wait on.
@@ -269,11 +312,11 @@ public:
       }
       if (written > 0)
         (void)cut_torn_line(); // or else before the next write
-      else if (errno == EPIPE)
+      else if (errno == EPIPE && stdout_)
         stop_requested = 1; // nobody will ever read on
       break;
     }
-    return head_ == tail_;
+    return head_ == tail_ && lost_ == 0;
   }
 
 private:
@@ -289,9 +332,9 @@ private:
   }
 
   [[nodiscard]] bool cut_torn_line() {
-    char end[longest_line];
+    char end[sizeof(Text)];
     const off_t size = lseek(file_.get(), 0, SEEK_END);
-    const off_t from = std::max<off_t>(size - longest_line, 0);
+    const off_t from = std::max<off_t>(size - sizeof end, 0);
     const ssize_t length = pread(file_.get(), end, sizeof end, from);
     if (size == -1 || length == -1)
       return false;
@@ -321,7 +364,7 @@ private:
   ino_t inode_ = 0;
   bool current_ = false; // path_ still names file_
   bool torn_ = false;    // file_ may end in a part of a line
-  long long lost_ = 0;
+  int64_t lost_ = 0;
   size_t head_ = 0;
   size_t tail_ = 0;
   char queue_[64 * 1024];
@@ -336,7 +379,7 @@ std::string_view round_trip_time(std::string_view output) {
         std::min(output.find_first_not_of("0123456789."), output.size());
     const std::string_view number(output.data(), size);
     output.remove_prefix(size);
-    if (size > 0 && size < 16 && begins_with(output, " ms"))
+    if (size > 0 && size < 16 && number[0] != '.' && begins_with(output, " ms"))
       return number;
   }
   return {};
@@ -345,10 +388,11 @@ std::string_view round_trip_time(std::string_view output) {
 // True of the lines that every ping prints, answered or not.
 bool is_usual(std::string_view line) {
   for (std::string_view beginning :
-       {"PING", "Ping", "--- ", "rtt", "round-trip", "socktype:"})
+       {"PING", "Ping", "--- ", "rtt", "round-trip"})
     if (begins_with(line, beginning))
       return true;
-  return line.find_first_not_of(" \t\r") == std::string_view::npos;
+  return line.find("socktype:") != std::string_view::npos ||
+         line.find_first_not_of(" \t\r") == std::string_view::npos;
 }
 
 // The line that explains best: the first unusual one, or else the statistics.
@@ -366,30 +410,38 @@ std::string_view find_reason(std::string_view output) {
   return statistics;
 }
 
-// What a ping's output and its end say: "ok", "ok 12.3 ms" or "fail REASON".
+Text failure(std::string_view reason) {
+  Text text;
+  text << "fail ";
+  for (char byte :
+       std::string_view(reason.data(), std::min(reason.size(), longest_reason)))
+    text << (byte >= ' ' && byte <= '~' ? std::string_view(&byte, 1) : "?");
+  return text;
+}
+
+// What a ping's output and its end mean: "ok", "ok 12.3 ms" or "fail REASON".
 // `patience` is the time that it was given, if it had to be ended.
-void judge(std::string_view output, int status, const char *patience,
-           char *verdict, size_t room) {
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-    const std::string_view time = round_trip_time(output);
-    (void)snprintf(verdict, room, time.empty() ? "ok" : "ok %.*s ms",
-                   static_cast<int>(time.size()), time.data());
-    return;
+Text judge(std::string_view output, int status, const char *patience) {
+  Text text;
+  const std::string_view time = round_trip_time(output);
+  // oping, interrupted before it could send anything, exits 0.
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
+      (!time.empty() || output.find(" 0 received") == output.npos)) {
+    text << "ok";
+    if (!time.empty())
+      text << " " << time << " ms";
+    return text;
   }
   const std::string_view reason = find_reason(output);
-  if (!reason.empty()) {
-    verdict += snprintf(verdict, room, "fail ");
-    const size_t size = std::min(reason.size(), longest_reason);
-    for (char byte : std::string_view(reason.data(), size))
-      *verdict++ = byte >= ' ' && byte <= '~' ? byte : '?';
-    *verdict = '\0';
-  } else if (patience != nullptr) {
-    (void)snprintf(verdict, room, "fail no answer in %.99s s", patience);
-  } else if (WIFSIGNALED(status)) {
-    (void)snprintf(verdict, room, "fail killed by signal %d", WTERMSIG(status));
-  } else {
-    (void)snprintf(verdict, room, "fail exit status %d", WEXITSTATUS(status));
-  }
+  if (!reason.empty())
+    return failure(reason);
+  if (patience != nullptr)
+    text << "no answer in " << patience << " s";
+  else if (WIFSIGNALED(status))
+    text << "killed by signal " << WTERMSIG(status);
+  else
+    text << "exit status " << WEXITSTATUS(status);
+  return failure(text);
 }
 
 // COMMAND -c 1 HOST, and where its first word was found.
@@ -397,6 +449,7 @@ struct Command {
   const char *path = nullptr;
   char **words = nullptr;
   char **host = nullptr; // the last of the words
+  char **environment = nullptr;
 };
 
 struct Ping {
@@ -419,9 +472,17 @@ public:
     pings_ = static_cast<Ping *>(allocate(count, sizeof *pings_));
     for (int i = 0; i < count; ++i)
       new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
+    // Each ping in flight takes a descriptor, and then some for the rest.
+    if (getrlimit(RLIMIT_NOFILE, &limit_) == 0 &&
+        limit_.rlim_cur < rlim_t(count) + 16) {
+      rlimit raised = limit_;
+      raised.rlim_cur = raised.rlim_max;
+      limit_raised_ = setrlimit(RLIMIT_NOFILE, &raised) == 0;
+    }
   }
 
   void start() {
+    reporting_ = true;
     for (int i = 0; i < options_.host_count; ++i)
       if (pings_[i].pid == 0)
         start(pings_[i]);
@@ -432,10 +493,10 @@ public:
 
   // Ends the pings that are left. They have failed, unless it is we who stop.
   void finish() {
-    stopping_ = stop_requested;
+    reporting_ = !stop_requested;
     patience_ = options_.interval;
     // SIGINT makes a ping print its statistics. Not all of them heed it.
-    for (int number : {stopping_ ? SIGKILL : SIGINT, SIGKILL}) {
+    for (int number : {reporting_ ? SIGINT : SIGKILL, SIGKILL}) {
       for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
         if (pings_[i].pid != 0)
           (void)kill(-pings_[i].pid, number);
@@ -443,9 +504,13 @@ public:
     }
     for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
       if (pings_[i].pid != 0)
-        add_result(pings_[i], {}, SIGKILL);
+        add_result(pings_[i], judge({}, SIGKILL, patience_));
     patience_ = nullptr;
+    reporting_ = false; // what ends now has had its line
   }
+
+  // Waits for those that were killed and have not gone yet.
+  void drain() { wait(now() + second_ns / 2, true); }
 
 private:
   void start(Ping &ping) {
@@ -457,10 +522,9 @@ private:
     if (!made || fcntl(ends[0], F_SETFD, FD_CLOEXEC) == -1 ||
         fcntl(ends[0], F_SETFL, O_NONBLOCK) == -1 ||
         fcntl(ends[1], F_SETFL, O_NONBLOCK) == -1 || (pid = fork()) == -1) {
-      char text[longest_line];
-      (void)snprintf(text, sizeof text, "%s fail %.99s: %s", ping.host,
-                     command_.words[0], strerror(errno));
-      log_.add(result_label, text);
+      Text reason;
+      reason << command_.words[0] << ": " << strerror(errno);
+      add_result(ping, failure(reason));
       return;
     }
     if (pid == 0)
@@ -479,11 +543,11 @@ private:
     if (dup2(null_.get(), STDIN_FILENO) != -1 &&
         dup2(output, STDOUT_FILENO) != -1 &&
         dup2(output, STDERR_FILENO) != -1 && close(output) == 0 &&
+        (!limit_raised_ || setrlimit(RLIMIT_NOFILE, &limit_) == 0) &&
         sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
-      (void)execv(command_.path, command_.words);
+      (void)execve(command_.path, command_.words, command_.environment);
     // It stands in the log as the line with which the ping explains itself.
-    (void)dprintf(STDERR_FILENO, "%s: %s\n", command_.words[0],
-                  strerror(errno));
+    print(STDERR_FILENO, {command_.words[0], ": ", strerror(errno), "\n"});
     _exit(127);
   }
 
@@ -522,20 +586,19 @@ private:
       if (ping == nullptr)
         continue;
       const ssize_t size = read(ping->output.get(), output_, sizeof output_);
-      add_result(*ping, {output_, size > 0 ? size_t(size) : 0}, status);
+      const std::string_view output(output_, std::max<ssize_t>(size, 0));
+      add_result(*ping, judge(output, status, patience_));
       ping->pid = 0;
       ping->output.reset();
       --in_flight_;
     }
   }
 
-  void add_result(const Ping &ping, std::string_view output, int status) {
-    if (stopping_)
-      return;
-    char text[longest_line];
-    const int size = snprintf(text, sizeof text, "%s ", ping.host);
-    judge(output, status, patience_, text + size, sizeof text - size);
-    log_.add(result_label, text);
+  void add_result(const Ping &ping, const Text &verdict) {
+    Text text;
+    text << ping.host << " " << verdict;
+    if (reporting_)
+      log_.add(result_label, text);
   }
 
   // Pings mostly end in the order in which they started: the search goes on
@@ -555,11 +618,13 @@ private:
   const Command &command_;
   const Descriptor &null_;
   const bool hangup_stops_;
+  rlimit limit_; // the caller's
+  bool limit_raised_ = false;
   Ping *pings_;
   int next_ = 0; // where the next one to end is likely to be
   int in_flight_ = 0;
   const char *patience_ = nullptr; // what was given to those overdue
-  bool stopping_ = false;
+  bool reporting_ = false;
   char output_[4096]; // more than pings print for one packet
 };
 
@@ -581,16 +646,17 @@ void run(const Options &options, Log &log, Pings &pings) {
     if (left > 1)
       pings.wait_until(begin + cycle * interval);
   }
+  pings.drain();
 }
 
-// The value of a numeric option: decimal, in units of 1 / `one`.
-int64_t parse_number(const char *option, int64_t one, int64_t low,
-                     int64_t high) {
+// The value of an option: a decimal number, in units of 1 / `one`.
+int64_t number(const char *option, const char *word, int64_t one, int64_t low,
+               int64_t high) {
   int64_t value = 0;
   int64_t place = one;
   bool fraction = false;
-  bool good = strpbrk(optarg, "0123456789") != nullptr;
-  for (const char *next = optarg; good && *next != '\0'; ++next) {
+  bool good = strpbrk(word, "0123456789") != nullptr;
+  for (const char *next = word; good && *next != '\0'; ++next) {
     if (*next == '.' && !fraction && one > 1) {
       fraction = true;
       continue;
@@ -602,7 +668,7 @@ int64_t parse_number(const char *option, int64_t one, int64_t low,
     good = digit >= 0 && digit <= 9 && value <= high; // so it cannot overflow
   }
   if (!good || value < low)
-    refuse(option, optarg);
+    refuse(option, word);
   return value;
 }
 
@@ -617,39 +683,25 @@ Options parse_options(int argc, char **argv) {
   Options options;
   opterr = 0;
   for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V")) != -1;) {
+    const char name[] = {'-', static_cast<char>(optopt), '\0'};
     switch (option) {
-    case 'c':
-      options.count = parse_number("-c", 1, 1, most_number);
-      break;
-    case 'e':
-      options.command = optarg;
-      break;
-    case 'f':
-      options.foreground = true;
-      break;
-    case 'h':
-      (void)printf("%s", usage);
-      exit(EXIT_SUCCESS);
+    case 'c': options.count = number("-c", optarg, 1, 1, most_number); break;
+    case 'e': options.command = optarg; break;
+    case 'f': options.foreground = true; break;
+    case 'h': answer({usage});
     case 'i':
       options.interval = optarg;
       options.interval_ns =
-          parse_number("-i", second_ns, second_ns / 100, 86400 * second_ns);
+          number("-i", optarg, second_ns, second_ns / 100, 86400 * second_ns);
       break;
-    case 'k':
-      options.kill = true;
-      break;
-    case 'o':
-      options.file = optarg;
-      break;
+    case 'k': options.kill = true; break;
+    case 'o': options.file = optarg; break;
     case 's':
-      options.limit = 1024 * parse_number("-s", 1, 0, most_number);
+      options.limit = 1024 * number("-s", optarg, 1, 0, most_number);
       break;
-    case 'V':
-      (void)printf("pinglog %s\n", version);
-      exit(EXIT_SUCCESS);
-    default:
-      const char name[] = {'-', static_cast<char>(optopt), '\0'};
-      refuse(option == ':' ? "option without its value" : "option", name);
+    case 'V': answer({"pinglog ", version, "\n"});
+    case ':': refuse("option without a value", name);
+    default: refuse("option", name);
     }
   }
   if (optind < argc) { // argc can be 0
@@ -674,18 +726,26 @@ Options parse_options(int argc, char **argv) {
   return options;
 }
 
+bool is_program(const char *file) {
+  struct stat status;
+  if (access(file, X_OK) == -1 || stat(file, &status) == -1)
+    return false;
+  errno = EACCES; // as exec has it of a directory
+  return S_ISREG(status.st_mode);
+}
+
 // Looks for it as execvp() does, but once, and before the directory changes.
 const char *find_command(const char *word) {
   if (strchr(word, '/') != nullptr) {
-    if (access(word, X_OK) == -1)
+    if (!is_program(word))
       die(word, strerror(errno));
     return absolute(word);
   }
   const char *path = getenv("PATH");
-  char *rest = concatenate(path != nullptr ? path : default_path, "");
+  char *rest = concatenate({path != nullptr ? path : default_path});
   while (const char *directory = strtok(rest, ":")) {
-    const char *file = concatenate(directory, "/", word);
-    if (access(file, X_OK) == 0)
+    const char *file = concatenate({directory, "/", word});
+    if (is_program(file))
       return absolute(file);
     rest = nullptr;
   }
@@ -693,19 +753,29 @@ const char *find_command(const char *word) {
 }
 
 Command make_command(const char *text) {
+  static char locale[] = "LC_ALL=C"; // or else a ping translates `time=`
   static char option[] = "-c";
   static char count[] = "1";
   Command command;
   command.words = static_cast<char **>(
       allocate(strlen(text) / 2 + 5, sizeof *command.words));
   char **word = command.words;
-  for (char *rest = concatenate(text, ""); (*word = strtok(rest, blanks));
+  for (char *rest = concatenate({text}); (*word = strtok(rest, blanks));
        rest = nullptr)
     ++word;
   *word++ = option;
   *word++ = count;
   command.host = word;
   command.path = find_command(command.words[0]);
+  char **end = environ;
+  while (*end != nullptr)
+    ++end;
+  command.environment = static_cast<char **>(
+      allocate(end - environ + 2, sizeof *command.environment));
+  command.environment[0] = locale;
+  (void)std::copy_if(
+      environ, end, command.environment + 1,
+      [](const char *entry) { return !begins_with(entry, "LC_ALL="); });
   return command;
 }
 
@@ -715,9 +785,8 @@ void open_log(Log &log, const char *path) {
     if (errno != EAGAIN)
       die(path, strerror(errno));
     const pid_t writer = log.other_writer();
-    char reason[64];
-    (void)snprintf(reason, sizeof reason, "already written by PID %ld",
-                   static_cast<long>(writer));
+    Text reason;
+    reason << "already written by PID " << writer;
     if (writer != -1) // or it has gone meanwhile
       die(path, reason);
   }
@@ -728,9 +797,9 @@ void stop_writer(const char *path) {
   const pid_t writer = writer_of(path);
   if (writer <= 0)
     die(path, "no pinglog writes it here");
-  // A stopped process does not see SIGTERM before it goes on.
-  if (kill(writer, SIGTERM) == -1 || kill(writer, SIGCONT) == -1)
+  if (kill(writer, SIGTERM) == -1)
     die(path, strerror(errno));
+  (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
   const int64_t asked = now();
   // First the lock goes, then the process, if its parent waits for it.
   while (writer_of(path) == writer ||
@@ -774,14 +843,14 @@ int main(int argc, char **argv) {
     return EXIT_SUCCESS;
   }
   const Command command = make_command(options.command);
-  if (setenv("LC_ALL", "C", 1) == -1) // or a ping may translate `time=`
-    die("LC_ALL", strerror(errno));
 
   Descriptor launcher;
   if (!options.foreground) {
     const pid_t daemon = detach(launcher);
     if (daemon > 0) {
-      (void)printf("Daemon PID %ld\n", static_cast<long>(daemon));
+      Text text;
+      text << "Daemon PID " << daemon << "\n";
+      print(STDOUT_FILENO, {text});
       return EXIT_SUCCESS;
     }
     if (daemon == -1 && errno != 0)
