@@ -2,6 +2,7 @@
 
 #include "support.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -15,6 +16,7 @@
 #include <sstream>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -22,10 +24,11 @@
 namespace fs = std::filesystem;
 
 std::string program() {
-  if (const char *named = getenv("PINGLOG"))
-    return fs::absolute(named);
-  return fs::canonical("/proc/self/exe").parent_path().parent_path() /
-         "pinglog";
+  const char *named = getenv("PINGLOG");
+  const fs::path self = fs::canonical("/proc/self/exe");
+  return fs::canonical(named != nullptr
+                           ? fs::path(named)
+                           : self.parent_path().parent_path() / "pinglog");
 }
 
 bool eventually(const std::function<bool()> &condition,
@@ -193,6 +196,12 @@ Process::Process(const Launch &launch) {
   if (launch.user && (setgroups(0, nullptr) == -1 ||
                       setgid(*launch.user) == -1 || setuid(*launch.user) == -1))
     _exit(126);
+  // Whatever the test inherited, make and nohup among it. The C library keeps
+  // two signals from sigaction(), and its posix_spawn() leaves them ignored.
+  for (int number = 1; number <= 64; ++number) {
+    const char by_default[64] = {};
+    (void)syscall(SYS_rt_sigaction, number, by_default, nullptr, 8);
+  }
   for (int number : launch.ignored)
     ::signal(number, SIG_IGN);
   sigset_t blocked;
@@ -269,8 +278,10 @@ Sandbox::~Sandbox() {
 }
 
 void Sandbox::TearDown() {
+  // Another process may have its PID by now: this one carries our mark.
+  const std::vector<pid_t> ours = processes_with_environment(mark());
   for (pid_t pid : daemons_)
-    if (is_alive(pid))
+    if (std::count(ours.begin(), ours.end(), pid) > 0)
       stop(pid);
   // What a test started has ended by now, or is about to.
   std::vector<pid_t> left;
