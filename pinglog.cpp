@@ -114,6 +114,11 @@ int64_t now() {
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
+void nap() {
+  const timespec hundredth = {0, second_ns / 100};
+  (void)nanosleep(&hundredth, nullptr);
+}
+
 // For the start alone: what it returns is never freed.
 void *allocate(size_t count, size_t size) {
   void *memory = calloc(count, size);
@@ -286,15 +291,22 @@ public:
     (void)flush();
   }
 
+  // The time as ctime() has it, but by hand: strftime() brings printf() along.
   void add_time(std::string_view label) {
     timespec time = {};
     (void)clock_gettime(CLOCK_REALTIME, &time); // time() lags behind by a tick
-    struct tm local = {};
-    (void)localtime_r(&time.tv_sec, &local);
-    char text[64];
-    const size_t size =
-        strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", &local);
-    add(label, {text, size});
+    struct tm t = {};
+    (void)localtime_r(&time.tv_sec, &t);
+    Text text;
+    text << std::string_view(&"SunMonTueWedThuFriSat"[t.tm_wday * 3], 3) << " "
+         << std::string_view(
+                &"JanFebMarAprMayJunJulAugSepOctNovDec"[t.tm_mon * 3], 3)
+         << (t.tm_mday < 10 ? "  " : " ") << t.tm_mday
+         << (t.tm_hour < 10 ? " 0" : " ") << t.tm_hour
+         << (t.tm_min < 10 ? ":0" : ":") << t.tm_min
+         << (t.tm_sec < 10 ? ":0" : ":") << t.tm_sec << " "
+         << t.tm_year + int64_t{1900};
+    add(label, text);
   }
 
   // Writes what waits, a line at a time. False if some of it must wait on.
@@ -561,8 +573,9 @@ private:
       timeout.tv_nsec = static_cast<long>(left % second_ns);
       sigset_t none;
       sigemptyset(&none);
-      (void)pselect(0, nullptr, nullptr, nullptr, &timeout, &none);
-      collect();
+      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == -1 ||
+          in_flight_ > 0)
+        collect();
       if (hangup_received && hangup_stops_)
         stop_requested = 1;
       else if (hangup_received)
@@ -590,7 +603,8 @@ private:
       add_result(*ping, judge(output, status, patience_));
       ping->pid = 0;
       ping->output.reset();
-      --in_flight_;
+      if (--in_flight_ == 0)
+        return;
     }
   }
 
@@ -797,7 +811,7 @@ void stop_writer(const char *path) {
   const pid_t writer = writer_of(path);
   if (writer <= 0)
     die(path, "no pinglog writes it here");
-  if (kill(writer, SIGTERM) == -1)
+  if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
     die(path, strerror(errno));
   (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
   const int64_t asked = now();
@@ -806,8 +820,7 @@ void stop_writer(const char *path) {
          (kill(writer, 0) == 0 && now() - asked < second_ns)) {
     if (now() - asked > 10 * second_ns)
       die(path, "its writer does not end");
-    const timespec pause = {0, second_ns / 100};
-    (void)nanosleep(&pause, nullptr);
+    nap();
   }
 }
 
@@ -866,7 +879,11 @@ int main(int argc, char **argv) {
   if (!options.foreground && !ready(std::move(launcher), null))
     die("/dev/null", strerror(errno));
   run(options, log, pings);
-  if (!log.flush())
-    die(options.file, "not all lines could be written");
+  const int64_t end = now();
+  while (!log.flush()) { // it may be that the reader of a pipe is slow
+    if (now() - end > second_ns / 4)
+      die(options.file, "not all lines could be written");
+    nap();
+  }
   return EXIT_SUCCESS;
 }
