@@ -29,6 +29,9 @@ pinglog.o: pinglog.cpp daemon.h
 test: all
 	cd test && $(MAKE) CXX='$(CXX)' CXXFLAGS='$(CXXFLAGS)' test
 
+bench:
+	cd test/bench && ./run
+
 install: all
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	cp pinglog $(DESTDIR)$(PREFIX)/bin/pinglog
@@ -40,4 +43,4 @@ clean:
 	rm -f pinglog *.o
 	cd test && $(MAKE) clean
 
-.PHONY: all test install uninstall clean
+.PHONY: all test bench install uninstall clean

@@ -53,7 +53,7 @@ void close_inherited_descriptors() {
   // poll() says POLLNVAL of a closed descriptor, for many in one call: twenty
   // times faster than a close() for each number, and it needs no /proc.
   const long limit = sysconf(_SC_OPEN_MAX); // -1: none
-  const int end = static_cast<int>(std::clamp(limit, 1L << 16, 1L << 30));
+  const int end = static_cast<int>(std::clamp(limit, 1L << 16, 1L << 20));
   pollfd chunk[256];
   // poll() takes no more entries than the limit.
   const int most =
@@ -72,17 +72,12 @@ Descriptor open_standard_descriptors() {
   // open() takes the lowest number that is free, so this fills the holes. They
   // are filled before any file of ours is opened: a log on descriptor 2 would
   // get the error messages.
-  for (;;) {
-    Descriptor null(open("/dev/null", O_RDWR));
-    if (null.get() == -1)
-      return null;
-    if (null.get() > STDERR_FILENO) {
-      if (!set_close_on_exec(null.get()))
-        null.reset();
-      return null;
-    }
-    null.release();
-  }
+  Descriptor null;
+  do {
+    (void)null.release();
+    null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  } while (null.get() >= 0 && null.get() <= STDERR_FILENO);
+  return null;
 }
 
 void reset_signals() {

@@ -39,12 +39,13 @@ private:
 };
 
 // Closes every descriptor above standard error. Cannot fail. Where the kernel
-// has no close_range(), it finds those below RLIMIT_NOFILE, and 65536 at least.
+// has no close_range(), it finds those below RLIMIT_NOFILE, but not fewer than
+// 2^16 and not more than 2^20.
 void close_inherited_descriptors();
 
-// Opens /dev/null on those of the descriptors 0 to 2 that are closed. Returns
-// one more descriptor of it, above 2 and closed on exec, or none with errno of
-// open(2) or fcntl(2). Call it after close_inherited_descriptors(), so that a
+// Opens /dev/null on those of the descriptors 0 to 2 that are closed, and once
+// more above 2. Returns the latter, or none with errno of open(2). All of them
+// are closed on exec. Call it after close_inherited_descriptors(), so that a
 // full table leaves room.
 [[nodiscard]] Descriptor open_standard_descriptors();
 
@@ -52,14 +53,14 @@ void close_inherited_descriptors();
 // through exec (POSIX, execve), and a SIGCHLD ignored makes waitpid() useless.
 void reset_signals();
 
-// Returns like fork(), but twice removed and later. In the daemon: 0, with no
-// terminal, not a session leader, in "/", umask 0, and `launcher` set for
-// ready(). In the launcher: the PID of the daemon once that has called
-// ready(); or -1 with errno 0 if it ended before, which is for the daemon to
-// have explained. In either: -1 with errno of pipe(2), fcntl(2), fork(2),
-// chdir(2) or setsid(2) where a step failed; say so and exit, the launcher
-// then returns as well. Record locks are not inherited by fork (POSIX, fcntl):
-// take them after this.
+// Forks the daemon, which goes on from here, and lets the launcher wait for it.
+// Returns 0 in the daemon: it has no terminal and is no session leader, is in
+// "/" with umask 0, and has `launcher` to give to ready(). Returns its PID in
+// the launcher once it has called ready(), or -1 with errno 0 if it has ended
+// before, which is for it to explain. Returns -1 with errno of pipe(2),
+// fcntl(2), fork(2), chdir(2) or setsid(2) where a step failed, in whichever
+// process that was: say so and exit. Record locks are not inherited by fork
+// (POSIX, fcntl): take them after this.
 [[nodiscard]] pid_t detach(Descriptor &launcher);
 
 // The daemon's last step: points standard input, output and error at `null` and

@@ -9,8 +9,8 @@
 // end of the pipe blocks: the kernel drops what is too much for it, and a stray
 // that keeps it open delays nobody.
 //
-// Whatever goes wrong once the daemon is up ends as a line in the log: nothing
-// but a signal stops it.
+// Once the daemon is up nothing but a signal stops it. What a ping fails of is
+// in its result line; what the log fails of is put right in the next cycle.
 
 #include "daemon.h"
 
@@ -34,8 +34,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <utility>
-
-extern char **environ; // POSIX has no header for it
 
 namespace {
 
@@ -76,10 +74,10 @@ struct Options {
 volatile sig_atomic_t stop_requested = 0;
 volatile sig_atomic_t hangup_received = 0;
 
-// SIGCHLD, SIGPIPE and SIGXFSZ come here to do nothing: unlike ignored signals,
-// caught ones are at their default again in what is exec'ed.
+// The others come here to do nothing. They are not ignored, since a ping would
+// inherit that, whereas what is caught is at its default again after exec.
 void on_signal(int number) {
-  if (number == SIGTERM || number == SIGINT)
+  if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
     stop_requested = 1;
   else if (number == SIGHUP)
     hangup_received = 1;
@@ -174,9 +172,9 @@ bool begins_with(std::string_view text, std::string_view prefix) {
          memcmp(text.data(), prefix.data(), prefix.size()) == 0;
 }
 
-struct flock write_lock() {
+struct flock whole_file(short type) {
   struct flock lock = {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = type;
   lock.l_whence = SEEK_SET; // to the end, wherever that will be
   return lock;
 }
@@ -184,22 +182,25 @@ struct flock write_lock() {
 // False with EAGAIN where another process has the lock. On a file system that
 // has no locks we go on without.
 bool lock_file(int fd) {
-  struct flock lock = write_lock();
+  struct flock lock = whole_file(F_WRLCK);
   if (fcntl(fd, F_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
     return true;
   errno = EAGAIN;
   return false;
 }
 
-// The PID of the process that has locked the file, 0 where it has none here (a
-// container), -1 if nobody has.
+// The PID of the process that has locked the file for writing, 0 where it has
+// none here (a container), or -1 with errno of open(2), ESRCH if there is none.
+// What a mere reader may have locked is not asked for.
 pid_t writer_of(const char *path) {
   const Descriptor file(
       open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK));
-  struct flock lock = write_lock();
-  if (fcntl(file.get(), F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
+  if (file.get() == -1)
     return -1;
-  return std::max<pid_t>(lock.l_pid, 0);
+  struct flock lock = whole_file(F_RDLCK);
+  const bool failed = fcntl(file.get(), F_GETLK, &lock) == -1;
+  errno = ESRCH;
+  return failed || lock.l_type == F_UNLCK ? -1 : std::max<pid_t>(lock.l_pid, 0);
 }
 
 // The log file, or standard output, and three promises about it.
@@ -280,7 +281,8 @@ public:
       lines << lost_label << lost_ << "\n";
     lines << label << text << "\n";
     const std::string_view bytes = lines;
-    tail_ = std::copy(queue_ + head_, queue_ + tail_, queue_) - queue_;
+    tail_ -= head_;
+    (void)memmove(queue_, queue_ + head_, tail_);
     head_ = 0;
     if (bytes.size() > sizeof queue_ - tail_) {
       ++lost_;
@@ -345,8 +347,9 @@ private:
 
   [[nodiscard]] bool cut_torn_line() {
     char end[sizeof(Text)];
+    constexpr off_t most = sizeof end;
     const off_t size = lseek(file_.get(), 0, SEEK_END);
-    const off_t from = std::max<off_t>(size - sizeof end, 0);
+    const off_t from = std::max<off_t>(size - most, 0);
     const ssize_t length = pread(file_.get(), end, sizeof end, from);
     if (size == -1 || length == -1)
       return false;
@@ -461,7 +464,6 @@ struct Command {
   const char *path = nullptr;
   char **words = nullptr;
   char **host = nullptr; // the last of the words
-  char **environment = nullptr;
 };
 
 struct Ping {
@@ -557,7 +559,7 @@ private:
         dup2(output, STDERR_FILENO) != -1 && close(output) == 0 &&
         (!limit_raised_ || setrlimit(RLIMIT_NOFILE, &limit_) == 0) &&
         sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
-      (void)execve(command_.path, command_.words, command_.environment);
+      (void)execv(command_.path, command_.words);
     // It stands in the log as the line with which the ping explains itself.
     print(STDERR_FILENO, {command_.words[0], ": ", strerror(errno), "\n"});
     _exit(127);
@@ -767,7 +769,6 @@ const char *find_command(const char *word) {
 }
 
 Command make_command(const char *text) {
-  static char locale[] = "LC_ALL=C"; // or else a ping translates `time=`
   static char option[] = "-c";
   static char count[] = "1";
   Command command;
@@ -781,34 +782,34 @@ Command make_command(const char *text) {
   *word++ = count;
   command.host = word;
   command.path = find_command(command.words[0]);
-  char **end = environ;
-  while (*end != nullptr)
-    ++end;
-  command.environment = static_cast<char **>(
-      allocate(end - environ + 2, sizeof *command.environment));
-  command.environment[0] = locale;
-  (void)std::copy_if(
-      environ, end, command.environment + 1,
-      [](const char *entry) { return !begins_with(entry, "LC_ALL="); });
   return command;
 }
 
 // Opens the log, or says who has it.
 void open_log(Log &log, const char *path) {
-  while (!log.attach()) {
-    if (errno != EAGAIN)
+  for (int tries = 0; !log.attach(); ++tries) {
+    if (errno == ELOOP || errno == ENOTSUP)
+      die(path, "not a regular file");
+    if (errno != EAGAIN || tries == 100)
       die(path, strerror(errno));
     const pid_t writer = log.other_writer();
     Text reason;
     reason << "already written by PID " << writer;
-    if (writer != -1) // or it has gone meanwhile
+    if (writer != -1)
       die(path, reason);
+    nap(); // it has gone meanwhile, or somebody else has locked the file
   }
 }
 
 // What -k does.
 void stop_writer(const char *path) {
-  const pid_t writer = writer_of(path);
+  pid_t writer = writer_of(path);
+  if (writer == -1) { // it may be that it is just rotating
+    nap();
+    writer = writer_of(path);
+  }
+  if (writer == -1 && errno != ENOENT && errno != ESRCH)
+    die(path, strerror(errno));
   if (writer <= 0)
     die(path, "no pinglog writes it here");
   if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
@@ -830,7 +831,8 @@ void catch_signals() {
   action.sa_flags = SA_NOCLDSTOP;
   sigset_t caught;
   sigemptyset(&caught);
-  for (int number : {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE, SIGXFSZ}) {
+  for (int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGPIPE,
+                     SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2}) {
     (void)sigaction(number, &action, nullptr); // fails for no such signal alone
     sigaddset(&caught, number);
   }
@@ -856,6 +858,9 @@ int main(int argc, char **argv) {
     return EXIT_SUCCESS;
   }
   const Command command = make_command(options.command);
+  if (setenv("LC_ALL", "C", 1) == -1) // or else a ping translates `time=`
+    die("LC_ALL", strerror(errno));
+  tzset(); // which localtime_r() need not do
 
   Descriptor launcher;
   if (!options.foreground) {

@@ -540,6 +540,19 @@ TEST_F(SignalTest, StopsAtAnyMomentOfACycleAndLeavesNothing) {
   std::cout << "longest from the signal to the end: " << longest << " s\n";
 }
 
+// dd and nginx have taught people to send SIGUSR1.
+TEST_F(SignalTest, OneThatMeansNothingIsIgnoredAndQuitEndsItInOrder) {
+  const pid_t pid =
+      start_daemon(pinglog({"-i", "0.1", "-e", echo_ping, "host"}));
+  for (int number : {SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGXFSZ})
+    send(pid, number);
+  await_cycles(3);
+  EXPECT_EQ(writer(), pid);
+  stop(pid, SIGQUIT);
+  expect_sound_log();
+  EXPECT_EQ(count(start_label), count(end_label));
+}
+
 TEST_F(SignalTest, HangupNeverEndsTheDaemon) {
   const pid_t pid =
       start_daemon(pinglog({"-i", "0.1", "-e", echo_ping, "host"}));
@@ -990,7 +1003,7 @@ TEST_F(WordTest, OptionsOfAHundredKilobytes) {
                               ": " + no_name);
     const Result stopped = run(command(program(), {"-k", "-o", name}));
     EXPECT_EQ(stopped.status, 1);
-    EXPECT_THAT(stopped.err, EndsWith(": no pinglog writes it here\n"));
+    EXPECT_THAT(stopped.err, EndsWith(": File name too long\n"));
   }
   const Result unknown =
       run(command(program(), {"-" + std::string(many, 'z')}));

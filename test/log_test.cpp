@@ -813,6 +813,22 @@ TEST_F(LogTest, RotationReplacesALinkOrAFifoAndLeavesTheTargetAlone) {
   EXPECT_EQ(read_file(path("victim")), "untouched");
 }
 
+// Whoever may read the log can lock it for reading: this makes nobody a writer
+// whom -k would kill, and is no reason to wait for ever.
+TEST_F(LogTest, LockOfAReaderIsNotTakenForAWriter) {
+  write_file(file_, "");
+  const int reader = open(file_.c_str(), O_RDONLY | O_CLOEXEC);
+  struct flock lock = {};
+  lock.l_type = F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  ASSERT_EQ(fcntl(reader, F_SETLK, &lock), 0);
+  const Result stopped = run(pinglog({"-k"}));
+  EXPECT_EQ(stopped.status, 1);
+  EXPECT_EQ(stopped.err, "pinglog: " + file_ + ": no pinglog writes it here\n");
+  expect_start_error(quick(), file_ + ": " + strerror(EAGAIN));
+  close(reader);
+}
+
 // --- What is no log ----------------------------------------------------------
 
 TEST_F(LogTest, WhatIsNoRegularFileIsRefusedAtOnce) {
@@ -821,18 +837,22 @@ TEST_F(LogTest, WhatIsNoRegularFileIsRefusedAtOnce) {
   ASSERT_EQ(symlink("elsewhere", path("dangling").c_str()), 0);
   write_file(path("target"), "untouched");
   ASSERT_EQ(symlink("target", path("link").c_str()), 0);
-  const std::map<std::string, int> reasons = {
-      {"/dev/full", ENOTSUP},       {path("directory"), EISDIR},
-      {path("fifo"), ENOTSUP},      {path("dangling"), ELOOP},
-      {path("link"), ELOOP},        {path("missing/log"), ENOENT},
-      {path("target/log"), ENOTDIR}};
+  const std::string irregular = "not a regular file";
+  const std::map<std::string, std::string> reasons = {
+      {"/dev/full", irregular},
+      {path("fifo"), irregular},
+      {path("dangling"), irregular},
+      {path("link"), irregular},
+      {path("directory"), strerror(EISDIR)},
+      {path("missing/log"), strerror(ENOENT)},
+      {path("target/log"), strerror(ENOTDIR)}};
   for (const auto &[name, reason] : reasons)
     for (bool foreground : {false, true}) {
       file_ = name;
       SCOPED_TRACE(name);
       expect_start_error(quick(foreground ? std::vector<std::string>{"-f"}
                                           : std::vector<std::string>{}),
-                         "pinglog: " + name + ": " + strerror(reason) + "\n");
+                         "pinglog: " + name + ": " + reason + "\n");
     }
   EXPECT_FALSE(fs::exists(path("elsewhere")));
   EXPECT_FALSE(fs::exists(path("missing")));
@@ -848,7 +868,7 @@ TEST_F(LogTest, TerminalIsRefusedAndNotAcquired) {
   ASSERT_EQ(unlockpt(master), 0);
   const std::string terminal = ptsname(master);
   file_ = terminal;
-  expect_start_error(quick({"-f"}), terminal + ": " + strerror(ENOTSUP));
+  expect_start_error(quick({"-f"}), terminal + ": not a regular file");
   file_ = log();
 
   ENTER_MOUNT_NAMESPACE(inside);
