@@ -83,7 +83,7 @@ void on_signal(int number) {
     hangup_received = 1;
 }
 
-// Whether anybody reads it is not our concern.
+// Writes messages. There is nobody to tell where that fails.
 void print(int fd, std::initializer_list<std::string_view> parts) {
   for (std::string_view part : parts)
     while (write(fd, part.data(), part.size()) == -1 && errno == EINTR) {
@@ -108,7 +108,7 @@ void print(int fd, std::initializer_list<std::string_view> parts) {
 
 int64_t now() {
   timespec time = {};
-  (void)clock_gettime(CLOCK_MONOTONIC, &time); // fails for unknown clocks alone
+  (void)clock_gettime(CLOCK_MONOTONIC, &time); // only unknown clocks fail
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
@@ -117,7 +117,7 @@ void nap() {
   (void)nanosleep(&hundredth, nullptr);
 }
 
-// For the start alone: what it returns is never freed.
+// Only for the start: what it returns is never freed.
 void *allocate(size_t count, size_t size) {
   void *memory = calloc(count, size);
   if (memory == nullptr)
@@ -191,7 +191,7 @@ bool lock_file(int fd) {
 
 // The PID of the process that has locked the file for writing, 0 where it has
 // none here (a container), or -1 with errno of open(2), ESRCH if there is none.
-// What a mere reader may have locked is not asked for.
+// Locks for reading do not count: whoever may read the log can take one.
 pid_t writer_of(const char *path) {
   const Descriptor file(
       open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK));
@@ -204,13 +204,13 @@ pid_t writer_of(const char *path) {
 }
 
 // The log file, or standard output, and three promises about it.
-// One writer: a record lock on the file itself, which leaves nothing behind.
-// Closing any descriptor of the file drops it (POSIX, fcntl): attach() alone
-// opens and closes.
-// Whole lines: what a short write leaves is cut off before anything else is
-// written, also what a writer that was killed has left.
+// One writer: it holds a record lock on the file itself, so nothing is left
+// behind when it is killed. Closing any descriptor of the file drops the lock
+// (POSIX, fcntl), so only attach() opens and closes it.
+// Whole lines: what a short write has left is cut off before anything else is
+// written, and so is what a writer that was killed has left.
 // No silent loss: what cannot be written waits in the queue, and what does not
-// fit there is counted, in its place.
+// fit in there is counted.
 class Log {
 public:
   Log(const char *path, int64_t limit)
@@ -235,19 +235,19 @@ public:
     if (file.get() == -1 || fstat(file.get(), &opened) == -1)
       return false;
     if (!S_ISREG(opened.st_mode)) {
-      errno = ENOTSUP; // all else blocks, hangs up or cannot be locked
+      errno = ENOTSUP; // others block, hang up or cannot be locked
       return false;
     }
-    // One that is just rotating has locked the old file alone.
+    // A writer that is just rotating holds only the lock on the old file.
     if (!lock_file(file.get()) || writer_of(old_path_) != -1) {
       errno = EAGAIN;
       return false;
     }
-    file_ = std::move(file);
+    file_ = std::move(file); // closes the old one
     device_ = opened.st_dev;
     inode_ = opened.st_ino;
     torn_ = true;
-    // If that closed the same file, the lock is gone: take it again.
+    // If that was the same file, its lock is gone: take it again.
     if (!lock_file(file_.get()))
       return false;
     current_ = names_file(opened);
@@ -260,8 +260,8 @@ public:
     return std::max(writer_of(path_), writer_of(old_path_));
   }
 
-  // Goes back to what path_ names now, and between cycles rotates. Until that
-  // can be opened lines wait.
+  // Opens the log again where path_ names another file now, as it does after a
+  // rotation, which takes place between cycles. Until it can, lines wait.
   void follow(bool between_cycles) {
     struct stat named;
     current_ = stdout_ || names_file(named);
@@ -833,7 +833,7 @@ void catch_signals() {
   sigemptyset(&caught);
   for (int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGPIPE,
                      SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2}) {
-    (void)sigaction(number, &action, nullptr); // fails for no such signal alone
+    (void)sigaction(number, &action, nullptr); // only unknown ones fail
     sigaddset(&caught, number);
   }
   // They come in while pselect() waits, and at no other time.
