@@ -666,8 +666,8 @@ void run(const Options &options, Log &log, Pings &pings) {
 }
 
 // The value of an option: a decimal number, in units of 1 / `one`.
-int64_t number(const char *option, const char *word, int64_t one, int64_t low,
-               int64_t high) {
+int64_t parse_number(const char *option, const char *word, int64_t one,
+                     int64_t low, int64_t high) {
   int64_t value = 0;
   int64_t place = one;
   bool fraction = false;
@@ -701,19 +701,21 @@ Options parse_options(int argc, char **argv) {
   for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V")) != -1;) {
     const char name[] = {'-', static_cast<char>(optopt), '\0'};
     switch (option) {
-    case 'c': options.count = number("-c", optarg, 1, 1, most_number); break;
+    case 'c':
+      options.count = parse_number("-c", optarg, 1, 1, most_number);
+      break;
     case 'e': options.command = optarg; break;
     case 'f': options.foreground = true; break;
     case 'h': answer({usage});
     case 'i':
       options.interval = optarg;
-      options.interval_ns =
-          number("-i", optarg, second_ns, second_ns / 100, 86400 * second_ns);
+      options.interval_ns = parse_number("-i", optarg, second_ns,
+                                         second_ns / 100, 86400 * second_ns);
       break;
     case 'k': options.kill = true; break;
     case 'o': options.file = optarg; break;
     case 's':
-      options.limit = 1024 * number("-s", optarg, 1, 0, most_number);
+      options.limit = 1024 * parse_number("-s", optarg, 1, 0, most_number);
       break;
     case 'V': answer({"pinglog ", version, "\n"});
     case ':': refuse("option without a value", name);

@@ -109,7 +109,7 @@ void check_number(const std::string &text, int64_t one, int64_t low,
   const __int128 expected = reference_number(verdict, one);
   const bool good = expected >= low && expected <= high;
   if (setjmp(refused) == 0) {
-    const int64_t value = number("-i", verdict.c_str(), one, low, high);
+    const int64_t value = parse_number("-i", verdict.c_str(), one, low, high);
     EXPECT(good && value == expected);
   } else {
     EXPECT(!good);
