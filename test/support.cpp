@@ -139,6 +139,8 @@ std::map<int, std::string> descriptors_of(pid_t pid) {
 }
 
 std::string read_file(const std::string &path) {
+  if (fs::is_character_file(path)) // /dev/full has no end
+    return "";
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();
@@ -383,7 +385,7 @@ std::string fault_in_log(const std::string &path) {
     for (const std::string label :
          {start_label, result_label, end_label, lost_label})
       labelled |= line.rfind(label, 0) == 0 &&
-                  line.find("---------:", label.size()) == std::string::npos;
+                  line.find("--------:", label.size()) == std::string::npos;
     if (!labelled)
       return "no whole line: " + line;
     for (char byte : line)
