@@ -195,6 +195,7 @@ Process::Process(const Launch &launch) {
     _exit(126);
   if (launch.umask)
     umask(*launch.umask);
+  const int executable = launch.user ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
   if (launch.user && (setgroups(0, nullptr) == -1 ||
                       setgid(*launch.user) == -1 || setuid(*launch.user) == -1))
     _exit(126);
@@ -221,6 +222,9 @@ Process::Process(const Launch &launch) {
       _exit(126);
   }
   execvp(argv[0], argv.data());
+  // Another user may not get there by name, into root's home, say.
+  if (executable != -1)
+    fexecve(executable, argv.data(), environ);
   _exit(126);
 }
 
