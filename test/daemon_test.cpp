@@ -29,6 +29,12 @@ namespace without_close_range {
 #include "../daemon.cpp"
 } // namespace without_close_range
 
+#ifdef __SANITIZE_ADDRESS__
+#define SKIP_WITH_SANITIZER(why) GTEST_SKIP() << "AddressSanitizer: " << (why)
+#else
+#define SKIP_WITH_SANITIZER(why)
+#endif
+
 namespace {
 
 // ---- The daemon under test ------------------------------------------------
@@ -276,6 +282,7 @@ TEST_F(DaemonTest, InheritedDescriptorsAreClosedUpToAHighLimit) {
 }
 
 TEST_F(DaemonTest, FullTableStillLeavesRoomForTheStandardDescriptors) {
+  SKIP_WITH_SANITIZER("it opens descriptors of its own");
   Launch launch = daemon({"foreground"});
   launch.before_exec = [] {
     set_soft_limit(8);
@@ -396,6 +403,7 @@ TEST_F(DaemonTest, ReportPipeIsNotInheritedByWhatTheDaemonExecutes) {
 }
 
 TEST_F(DaemonTest, FailedStepIsMinusOneWithItsErrno) {
+  SKIP_WITH_SANITIZER("it opens descriptors of its own");
   const std::string none_left = std::to_string(EMFILE) + "\n";
   // open() and pipe() find the table full.
   EXPECT_EQ(run(daemon({"limit 3"})).out, "no null: errno " + none_left);
