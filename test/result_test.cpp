@@ -55,11 +55,12 @@ protected:
     Process process(pinglog(arguments));
     std::set<std::string> missing;
     EXPECT_TRUE(eventually([&] {
+      const std::vector<std::string> found = results();
       missing = expected;
-      for (const std::string &result : results())
+      for (const std::string &result : found)
         missing.erase(result);
       return missing.empty() || process.has_ended() ||
-             (interval == forever && results().size() == expected.size());
+             (interval == forever && found.size() == expected.size());
     }));
     EXPECT_THAT(missing, IsEmpty());
     ASSERT_FALSE(process.has_ended()) << process.err();
