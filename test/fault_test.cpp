@@ -23,6 +23,7 @@
 #include <random>
 #include <sched.h>
 #include <set>
+#include <sys/fanotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -448,6 +449,26 @@ TEST_F(HeldPingTest, OneThatDiesSlowlyDoesNotOutliveTheDaemon) {
     if (HasFailure())
       break;
   }
+}
+
+// The kernel asks before it loads this file, and gets no answer: so hangs an
+// exec from a disk that is dying or a server behind the line that is down.
+TEST_F(HeldPingTest, ExecThatHangsDelaysNobody) {
+  const std::string ping = answering_ping();
+  const int answers = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY);
+  if (answers == -1 || fanotify_mark(answers, FAN_MARK_ADD, FAN_OPEN_EXEC_PERM,
+                                     AT_FDCWD, ping.c_str()) == -1)
+    GTEST_SKIP() << "cannot make an exec hang: " << strerror(errno);
+  Process process(
+      pinglog({"-f", "-i", "0.5", "-e", ping, "host", "other-host"}));
+  await_lines(end_label, 3);
+  EXPECT_THAT(results(), Each(EndsWith(" fail no answer in 0.5 s")));
+  close(answers); // which lets all go on
+  await_lines(std::string(result_label) + "host ok 12.3 ms", 2);
+  await_lines(std::string(result_label) + "other-host ok 12.3 ms", 2);
+  process.signal(SIGTERM);
+  EXPECT_EQ(process.wait().status, 0);
+  expect_sound_log();
 }
 
 // -------------------------------------------------------------------- signals
