@@ -34,7 +34,8 @@ bench:
 
 install: all
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
-	cp pinglog $(DESTDIR)$(PREFIX)/bin/pinglog
+	cp -f pinglog $(DESTDIR)$(PREFIX)/bin/pinglog
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/pinglog
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/pinglog

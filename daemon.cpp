@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <csignal>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,11 +19,6 @@
 #include <utility>
 
 namespace {
-
-// BSDs without realtime signals have only this.
-#ifndef SIGRTMAX
-#define SIGRTMAX (NSIG - 1)
-#endif
 
 bool set_close_on_exec(int fd) {
   return fcntl(fd, F_SETFD, FD_CLOEXEC) != -1;
@@ -47,7 +43,7 @@ pid_t await_daemon(int from_daemon, pid_t child) {
 void close_inherited_descriptors() {
   constexpr int lowest = STDERR_FILENO + 1;
 #if defined(SYS_close_range) && defined(_GNU_SOURCE) // for syscall()
-  if (syscall(SYS_close_range, lowest, ~0U, 0) == 0)
+  if (syscall(SYS_close_range, long{lowest}, long{UINT_MAX}, 0L) == 0)
     return;
 #endif
   // poll() says POLLNVAL of a closed descriptor, for many in one call: twenty
@@ -72,19 +68,18 @@ Descriptor open_standard_descriptors() {
   // open() takes the lowest number that is free, so this fills the holes. They
   // are filled before any file of ours is opened: a log on descriptor 2 would
   // get the error messages.
-  Descriptor null;
-  do {
-    (void)null.release();
-    null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
-  } while (null.get() >= 0 && null.get() <= STDERR_FILENO);
-  return null;
+  for (;;) {
+    const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd == -1 || fd > STDERR_FILENO)
+      return Descriptor(fd);
+  }
 }
 
 void reset_signals() {
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
-  for (int number = 1; number <= SIGRTMAX; ++number)
-    (void)sigaction(number, &action, nullptr); // SIGKILL, say, refuses
+  for (int number = 1; number <= 128; ++number) // no system has more
+    (void)sigaction(number, &action, nullptr);  // SIGKILL, say, refuses
   sigset_t none;
   sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, nullptr); // cannot fail

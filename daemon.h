@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 #include <unistd.h>
+#include <utility>
 
 // Owns one descriptor and closes it; -1 is none.
 class Descriptor {
@@ -23,14 +24,10 @@ public:
   ~Descriptor() { reset(); }
 
   int get() const { return fd_; }
-  int release() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
+  int release() { return std::exchange(fd_, -1); }
   void reset(int fd = -1) {
     if (fd_ >= 0)
-      (void)close(fd_); // POSIX: whatever it returns, there is nothing to retry
+      (void)close(fd_); // whatever it returns, the descriptor is gone
     fd_ = fd;
   }
 

@@ -44,6 +44,7 @@ constexpr char usage[] =
     "       pinglog -k [-o file]\n"
     "       pinglog -h | -V\n"
     "count from 1; seconds from 0.01 to 86400; KiB from 0; -o - wants -f\n";
+constexpr const char *default_host = "www.baidu.com";
 constexpr char default_path[] = "/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr char blanks[] = " \t";
 
@@ -67,21 +68,21 @@ struct Options {
   const char *interval = "3"; // seconds, as typed
   bool kill = false;
   int64_t limit = 10240 * 1024; // bytes, 0: none
-  const char *const *hosts = nullptr;
-  int host_count = 0;
+  const char *const *hosts = &default_host;
+  int host_count = 1;
 };
 
 volatile sig_atomic_t stop_requested = 0;
 volatile sig_atomic_t hangup_received = 0;
 
-// The others come here to do nothing. They are not ignored, since a ping would
-// inherit that, whereas what is caught is at its default again after exec.
-void on_signal(int number) {
-  if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
-    stop_requested = 1;
-  else if (number == SIGHUP)
-    hangup_received = 1;
+void on_stop(int) {
+  stop_requested = 1;
 }
+void on_hangup(int) {
+  hangup_received = 1;
+}
+// Not ignored: a ping would inherit that, whereas exec resets what is caught.
+void on_other(int) {}
 
 // Writes messages. There is nobody to tell where that fails.
 void print(int fd, std::initializer_list<std::string_view> parts) {
@@ -168,8 +169,7 @@ private:
 };
 
 bool begins_with(std::string_view text, std::string_view prefix) {
-  return text.size() >= prefix.size() &&
-         memcmp(text.data(), prefix.data(), prefix.size()) == 0;
+  return text.rfind(prefix, 0) == 0;
 }
 
 struct flock whole_file(short type) {
@@ -179,14 +179,11 @@ struct flock whole_file(short type) {
   return lock;
 }
 
-// False with EAGAIN where another process has the lock. On a file system that
-// has no locks we go on without.
+// False where another process has the lock. On a file system that has no locks
+// we go on without.
 bool lock_file(int fd) {
   struct flock lock = whole_file(F_WRLCK);
-  if (fcntl(fd, F_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES))
-    return true;
-  errno = EAGAIN;
-  return false;
+  return fcntl(fd, F_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES);
 }
 
 // The PID of the process that has locked the file for writing, 0 where it has
@@ -214,16 +211,15 @@ pid_t writer_of(const char *path) {
 class Log {
 public:
   Log(const char *path, int64_t limit)
-      : path_(path), old_path_(concatenate({path, ".0"})), limit_(limit),
-        stdout_(strcmp(path, "-") == 0) {}
+      : path_(path), old_path_(concatenate({path, ".0"})),
+        stdout_(strcmp(path, "-") == 0), limit_(stdout_ ? 0 : limit),
+        file_(stdout_ ? STDOUT_FILENO : -1), current_(stdout_) {}
 
   // Opens and locks the file. False with errno of open(2), EAGAIN if another
   // process has locked or renamed it.
   [[nodiscard]] bool attach() {
-    if (stdout_) {
-      file_.reset(STDOUT_FILENO);
-      return current_ = true;
-    }
+    if (stdout_)
+      return true;
     // 0644 in the foreground too, where the umask is the caller's.
     const mode_t mask = umask(0);
     Descriptor file(open(path_,
@@ -239,25 +235,23 @@ public:
       return false;
     }
     // A writer that is just rotating holds only the lock on the old file.
-    if (!lock_file(file.get()) || writer_of(old_path_) != -1) {
-      errno = EAGAIN;
-      return false;
+    if (lock_file(file.get()) && writer_of(old_path_) == -1) {
+      file_ = std::move(file); // closes the old one
+      device_ = opened.st_dev;
+      inode_ = opened.st_ino;
+      torn_ = true;
+      // If that was the same file, its lock is gone: it is taken again.
+      struct stat named;
+      current_ = lock_file(file_.get()) && names_file(named);
     }
-    file_ = std::move(file); // closes the old one
-    device_ = opened.st_dev;
-    inode_ = opened.st_ino;
-    torn_ = true;
-    // If that was the same file, its lock is gone: take it again.
-    if (!lock_file(file_.get()))
-      return false;
-    current_ = names_file(opened);
     errno = EAGAIN;
     return current_;
   }
 
-  // Who kept attach() from it, as writer_of().
-  [[nodiscard]] pid_t other_writer() const {
-    return std::max(writer_of(path_), writer_of(old_path_));
+  // Who has locked it, as writer_of(). One that is just rotating has locked the
+  // old file, and by the time of the third look the new one.
+  [[nodiscard]] pid_t writer() const {
+    return std::max({writer_of(path_), writer_of(old_path_), writer_of(path_)});
   }
 
   // Opens the log again where path_ names another file now, as it does after a
@@ -265,10 +259,8 @@ public:
   void follow(bool between_cycles) {
     struct stat named;
     current_ = stdout_ || names_file(named);
-    const bool full =
-        current_ && !stdout_ && limit_ > 0 && named.st_size >= limit_;
-    if (full && between_cycles && (!torn_ || cut_torn_line()) &&
-        rename(path_, old_path_) == 0)
+    if (between_cycles && current_ && limit_ > 0 && named.st_size >= limit_ &&
+        (!torn_ || cut_torn_line()) && rename(path_, old_path_) == 0)
       current_ = false;
     if (!current_)
       (void)attach();
@@ -281,14 +273,11 @@ public:
       lines << lost_label << lost_ << "\n";
     lines << label << text << "\n";
     const std::string_view bytes = lines;
-    tail_ -= head_;
-    (void)memmove(queue_, queue_ + head_, tail_);
-    head_ = 0;
-    if (bytes.size() > sizeof queue_ - tail_) {
+    if (bytes.size() > sizeof queue_ - queued_) {
       ++lost_;
       return;
     }
-    tail_ = std::copy(bytes.begin(), bytes.end(), queue_ + tail_) - queue_;
+    queued_ = std::copy(bytes.begin(), bytes.end(), queue_ + queued_) - queue_;
     lost_ = 0;
     (void)flush();
   }
@@ -313,24 +302,24 @@ public:
 
   // Writes what waits, a line at a time. False if some of it must wait on.
   bool flush() {
-    while (head_ < tail_ && current_ && (!torn_ || cut_torn_line()) &&
-           !would_block()) {
-      const char *line = queue_ + head_;
-      const void *newline = memchr(line, '\n', tail_ - head_);
-      const ssize_t size = static_cast<const char *>(newline) + 1 - line;
-      const ssize_t written = write(file_.get(), line, size);
-      torn_ = written > 0 && written < size && !stdout_;
+    std::string_view rest(queue_, queued_);
+    while (!rest.empty() && can_write()) {
+      const ssize_t size = rest.find('\n') + 1;
+      const ssize_t written = write(file_.get(), rest.data(), size);
       if (written == size || (written > 0 && stdout_)) {
-        head_ += written; // what a pipe has taken cannot be cut off
+        rest.remove_prefix(written); // what a pipe has taken cannot be cut off
         continue;
       }
-      if (written > 0)
+      torn_ = written > 0;
+      if (torn_)
         (void)cut_torn_line(); // or else before the next write
       else if (errno == EPIPE && stdout_)
         stop_requested = 1; // nobody will ever read on
       break;
     }
-    return head_ == tail_ && lost_ == 0;
+    queued_ = rest.size();
+    (void)memmove(queue_, rest.data(), queued_);
+    return queued_ == 0 && lost_ == 0;
   }
 
 private:
@@ -340,9 +329,11 @@ private:
   }
 
   // A pipe whose reader has stalled must not stall the pings.
-  [[nodiscard]] bool would_block() const {
+  [[nodiscard]] bool can_write() {
     pollfd output = {STDOUT_FILENO, POLLOUT, 0};
-    return stdout_ && poll(&output, 1, 0) != 1;
+    if (stdout_)
+      return poll(&output, 1, 0) == 1;
+    return current_ && (!torn_ || cut_torn_line());
   }
 
   [[nodiscard]] bool cut_torn_line() {
@@ -372,16 +363,15 @@ private:
 
   const char *const path_;
   const char *const old_path_;
-  const int64_t limit_;
   const bool stdout_;
+  const int64_t limit_;
   Descriptor file_;
   dev_t device_ = 0;
   ino_t inode_ = 0;
-  bool current_ = false; // path_ still names file_
-  bool torn_ = false;    // file_ may end in a part of a line
+  bool current_;      // path_ still names file_
+  bool torn_ = false; // file_ may end in a part of a line
   int64_t lost_ = 0;
-  size_t head_ = 0;
-  size_t tail_ = 0;
+  size_t queued_ = 0;
   char queue_[64 * 1024];
 };
 
@@ -437,26 +427,19 @@ Text failure(std::string_view reason) {
 // What a ping's output and its end mean: "ok", "ok 12.3 ms" or "fail REASON".
 // `patience` is the time that it was given, if it had to be ended.
 Text judge(std::string_view output, int status, const char *patience) {
-  Text text;
   const std::string_view time = round_trip_time(output);
   // oping, interrupted before it could send anything, exits 0.
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-      (!time.empty() || output.find(" 0 received") == output.npos)) {
-    text << "ok";
-    if (!time.empty())
-      text << " " << time << " ms";
-    return text;
-  }
+      (!time.empty() || output.find(" 0 received") == output.npos))
+    return time.empty() ? Text() << "ok" : Text() << "ok " << time << " ms";
   const std::string_view reason = find_reason(output);
   if (!reason.empty())
     return failure(reason);
   if (patience != nullptr)
-    text << "no answer in " << patience << " s";
-  else if (WIFSIGNALED(status))
-    text << "killed by signal " << WTERMSIG(status);
-  else
-    text << "exit status " << WEXITSTATUS(status);
-  return failure(text);
+    return failure(Text() << "no answer in " << patience << " s");
+  if (WIFSIGNALED(status))
+    return failure(Text() << "killed by signal " << WTERMSIG(status));
+  return failure(Text() << "exit status " << WEXITSTATUS(status));
 }
 
 // COMMAND -c 1 HOST, and where its first word was found.
@@ -468,65 +451,69 @@ struct Command {
 
 struct Ping {
   const char *host;
-  pid_t pid;         // 0: not in flight
-  Descriptor output; // of the one in flight
+  pid_t pid;         // 0: none that has not been waited for
+  Descriptor output; // none: the ping has had its line, whatever it prints
 };
 
 // The pings of all hosts. Each leads a process group of its own. What is left
 // of the group is killed when the ping has ended, and before its PID can be
-// another's. A ping that even SIGKILL does not end (a hung driver) stays in
-// flight and fails each cycle, so that a host never has two.
+// another's. One that even SIGKILL does not end (a hung driver) stands for its
+// host's ping in each cycle, until it has gone: a host never has two.
 class Pings {
 public:
   Pings(Log &log, const Options &options, const Command &command,
-        const Descriptor &null, bool hangup_stops)
-      : log_(log), options_(options), command_(command), null_(null),
-        hangup_stops_(hangup_stops) {
+        const Descriptor &null)
+      : log_(log), options_(options), command_(command), null_(null) {
     const int count = options.host_count;
     pings_ = static_cast<Ping *>(allocate(count, sizeof *pings_));
     for (int i = 0; i < count; ++i)
       new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
     // Each ping in flight takes a descriptor, and then some for the rest.
-    if (getrlimit(RLIMIT_NOFILE, &limit_) == 0 &&
-        limit_.rlim_cur < rlim_t(count) + 16) {
-      rlimit raised = limit_;
+    if (getrlimit(RLIMIT_NOFILE, &callers_limit_) == 0 &&
+        callers_limit_.rlim_cur < rlim_t(count) + 16) {
+      rlimit raised = callers_limit_;
       raised.rlim_cur = raised.rlim_max;
       limit_raised_ = setrlimit(RLIMIT_NOFILE, &raised) == 0;
     }
   }
 
   void start() {
-    reporting_ = true;
-    for (int i = 0; i < options_.host_count; ++i)
-      if (pings_[i].pid == 0)
-        start(pings_[i]);
+    for (Ping &ping : *this)
+      if (ping.pid == 0)
+        start(ping);
+      else
+        give_up(ping);
   }
 
   // Waits until then, or until it is to stop, and collects pings that end.
-  void wait_until(int64_t time) { wait(time, false); }
+  void wait_until(int64_t time) { collect_until(time, false); }
 
-  // Ends the pings that are left. They have failed, unless it is we who stop.
+  // Ends the pings in flight. They have failed, unless it is we who stop.
   void finish() {
-    reporting_ = !stop_requested;
-    patience_ = options_.interval;
+    if (stop_requested)
+      for (Ping &ping : *this)
+        ping.output.reset();
     // SIGINT makes a ping print its statistics. Not all of them heed it.
-    for (int number : {reporting_ ? SIGINT : SIGKILL, SIGKILL}) {
-      for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
-        if (pings_[i].pid != 0)
-          (void)kill(-pings_[i].pid, number);
-      wait(now() + std::min(options_.interval_ns / 4, most_grace_ns), true);
+    for (int number : {stop_requested ? SIGKILL : SIGINT, SIGKILL}) {
+      for (const Ping &ping : *this)
+        if (ping.pid != 0)
+          (void)kill(-ping.pid, number);
+      collect_until(now() + std::min(options_.interval_ns / 4, most_grace_ns),
+                    true);
     }
-    for (int i = 0; i < options_.host_count && in_flight_ > 0; ++i)
-      if (pings_[i].pid != 0)
-        add_result(pings_[i], judge({}, SIGKILL, patience_));
-    patience_ = nullptr;
-    reporting_ = false; // what ends now has had its line
+    for (Ping &ping : *this)
+      if (ping.output.get() != -1)
+        give_up(ping);
   }
 
   // Waits for those that were killed and have not gone yet.
-  void drain() { wait(now() + second_ns / 2, true); }
+  void drain() { collect_until(now() + second_ns / 2, true); }
 
 private:
+  // For `for (Ping &ping : *this)`.
+  Ping *begin() const { return pings_; }
+  Ping *end() const { return pings_ + options_.host_count; }
+
   void start(Ping &ping) {
     int ends[2] = {-1, -1};
     const bool made = pipe(ends) == 0;
@@ -536,20 +523,19 @@ private:
     if (!made || fcntl(ends[0], F_SETFD, FD_CLOEXEC) == -1 ||
         fcntl(ends[0], F_SETFL, O_NONBLOCK) == -1 ||
         fcntl(ends[1], F_SETFL, O_NONBLOCK) == -1 || (pid = fork()) == -1) {
-      Text reason;
-      reason << command_.words[0] << ": " << strerror(errno);
-      add_result(ping, failure(reason));
+      const char *const reason = strerror(errno);
+      add_result(ping, failure(Text() << command_.words[0] << ": " << reason));
       return;
     }
     if (pid == 0)
-      exec(ping.host, ends[1]);
+      exec_ping(ping.host, ends[1]);
     (void)setpgid(pid, pid); // here and there: one of them is the first
     ping.pid = pid;
     ping.output = std::move(output);
     ++in_flight_;
   }
 
-  [[noreturn]] void exec(const char *host, int output) const {
+  [[noreturn]] void exec_ping(const char *host, int output) const {
     *command_.host = const_cast<char *>(host); // which exec leaves alone
     sigset_t none;
     sigemptyset(&none);
@@ -557,7 +543,7 @@ private:
     if (dup2(null_.get(), STDIN_FILENO) != -1 &&
         dup2(output, STDOUT_FILENO) != -1 &&
         dup2(output, STDERR_FILENO) != -1 && close(output) == 0 &&
-        (!limit_raised_ || setrlimit(RLIMIT_NOFILE, &limit_) == 0) &&
+        (!limit_raised_ || setrlimit(RLIMIT_NOFILE, &callers_limit_) == 0) &&
         sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
       (void)execv(command_.path, command_.words);
     // It stands in the log as the line with which the ping explains itself.
@@ -565,28 +551,27 @@ private:
     _exit(127);
   }
 
-  void wait(int64_t until, bool for_pings) {
+  // Waits until then and collects pings that end. Returns before when it is to
+  // stop, or, where the pings are being ended, when the last of them has.
+  void collect_until(int64_t until, bool ending) {
     for (;;) {
       const int64_t left = until - now();
-      if (left <= 0 || (for_pings ? in_flight_ == 0 : stop_requested != 0))
+      if (left <= 0 || (ending ? in_flight_ == 0 : stop_requested != 0))
         return;
-      timespec timeout = {};
-      timeout.tv_sec = static_cast<time_t>(left / second_ns);
-      timeout.tv_nsec = static_cast<long>(left % second_ns);
+      const timespec timeout = {static_cast<time_t>(left / second_ns),
+                                static_cast<long>(left % second_ns)};
       sigset_t none;
       sigemptyset(&none);
-      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == -1 ||
-          in_flight_ > 0)
-        collect();
-      if (hangup_received && hangup_stops_)
-        stop_requested = 1;
-      else if (hangup_received)
+      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == 0)
+        continue;
+      collect(ending ? options_.interval : nullptr);
+      if (hangup_received)
         log_.follow(false);
       hangup_received = 0;
     }
   }
 
-  void collect() {
+  void collect(const char *patience) {
     for (;;) {
       siginfo_t ended = {};
       if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 ||
@@ -600,21 +585,24 @@ private:
         return;
       if (ping == nullptr)
         continue;
-      const ssize_t size = read(ping->output.get(), output_, sizeof output_);
-      const std::string_view output(output_, std::max<ssize_t>(size, 0));
-      add_result(*ping, judge(output, status, patience_));
+      if (ping->output.get() != -1) {
+        const ssize_t size = read(ping->output.get(), output_, sizeof output_);
+        const std::string_view output(output_, std::max<ssize_t>(size, 0));
+        add_result(*ping, judge(output, status, patience));
+      }
       ping->pid = 0;
       ping->output.reset();
-      if (--in_flight_ == 0)
-        return;
+      --in_flight_;
     }
   }
 
+  void give_up(Ping &ping) {
+    add_result(ping, judge({}, SIGKILL, options_.interval));
+    ping.output.reset();
+  }
+
   void add_result(const Ping &ping, const Text &verdict) {
-    Text text;
-    text << ping.host << " " << verdict;
-    if (reporting_)
-      log_.add(result_label, text);
+    log_.add(result_label, Text() << ping.host << " " << verdict);
   }
 
   // Pings mostly end in the order in which they started: the search goes on
@@ -633,14 +621,11 @@ private:
   const Options &options_;
   const Command &command_;
   const Descriptor &null_;
-  const bool hangup_stops_;
-  rlimit limit_; // the caller's
+  rlimit callers_limit_;
   bool limit_raised_ = false;
   Ping *pings_;
   int next_ = 0; // where the next one to end is likely to be
   int in_flight_ = 0;
-  const char *patience_ = nullptr; // what was given to those overdue
-  bool reporting_ = false;
   char output_[4096]; // more than pings print for one packet
 };
 
@@ -665,25 +650,21 @@ void run(const Options &options, Log &log, Pings &pings) {
   pings.drain();
 }
 
+bool is_digit(char byte) {
+  return byte >= '0' && byte <= '9';
+}
+
 // The value of an option: a decimal number, in units of 1 / `one`.
 int64_t parse_number(const char *option, const char *word, int64_t one,
                      int64_t low, int64_t high) {
   int64_t value = 0;
-  int64_t place = one;
-  bool fraction = false;
-  bool good = strpbrk(word, "0123456789") != nullptr;
-  for (const char *next = word; good && *next != '\0'; ++next) {
-    if (*next == '.' && !fraction && one > 1) {
-      fraction = true;
-      continue;
-    }
-    const int digit = *next - '0';
-    if (fraction)
-      place /= 10;
-    value = fraction ? value + digit * place : value * 10 + digit * one;
-    good = digit >= 0 && digit <= 9 && value <= high; // so it cannot overflow
-  }
-  if (!good || value < low)
+  const char *next = word;
+  for (; is_digit(*next) && value <= high; ++next) // so it cannot overflow
+    value = value * 10 + (*next - '0') * one;
+  if (*next == '.' && one > 1)
+    for (int64_t place = one / 10; is_digit(*++next); place /= 10)
+      value += (*next - '0') * place;
+  if (next == word || *next != '\0' || value < low || value > high)
     refuse(option, word);
   return value;
 }
@@ -695,7 +676,6 @@ bool is_host(std::string_view word) {
 }
 
 Options parse_options(int argc, char **argv) {
-  static const char *const default_hosts[] = {"www.baidu.com"};
   Options options;
   opterr = 0;
   for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V")) != -1;) {
@@ -726,9 +706,9 @@ Options parse_options(int argc, char **argv) {
     options.hosts = argv + optind;
     options.host_count = argc - optind;
   }
-  for (int i = 0; i < options.host_count; ++i)
-    if (options.kill || !is_host(options.hosts[i]))
-      refuse(options.kill ? "-k with host" : "host", options.hosts[i]);
+  for (int i = optind; i < argc; ++i)
+    if (options.kill || !is_host(argv[i]))
+      refuse(options.kill ? "-k with host" : "host", argv[i]);
   if (options.command[strspn(options.command, blanks)] == '\0')
     refuse("-e", options.command);
   const bool to_stdout = strcmp(options.file, "-") == 0;
@@ -737,10 +717,6 @@ Options parse_options(int argc, char **argv) {
     refuse("-o", options.file);
   if (!to_stdout)
     options.file = absolute(options.file);
-  if (options.host_count == 0) {
-    options.hosts = default_hosts;
-    options.host_count = 1;
-  }
   return options;
 }
 
@@ -794,22 +770,16 @@ void open_log(Log &log, const char *path) {
       die(path, "not a regular file");
     if (errno != EAGAIN || tries == 100)
       die(path, strerror(errno));
-    const pid_t writer = log.other_writer();
-    Text reason;
-    reason << "already written by PID " << writer;
+    const pid_t writer = log.writer();
     if (writer != -1)
-      die(path, reason);
+      die(path, Text() << "already written by PID " << writer);
     nap(); // it has gone meanwhile, or somebody else has locked the file
   }
 }
 
 // What -k does.
-void stop_writer(const char *path) {
-  pid_t writer = writer_of(path);
-  if (writer == -1) { // it may be that it is just rotating
-    nap();
-    writer = writer_of(path);
-  }
+void stop_writer(const Log &log, const char *path) {
+  const pid_t writer = log.writer();
   if (writer == -1 && errno != ENOENT && errno != ESRCH)
     die(path, strerror(errno));
   if (writer <= 0)
@@ -819,7 +789,7 @@ void stop_writer(const char *path) {
   (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
   const int64_t asked = now();
   // First the lock goes, then the process, if its parent waits for it.
-  while (writer_of(path) == writer ||
+  while (log.writer() == writer ||
          (kill(writer, 0) == 0 && now() - asked < second_ns)) {
     if (now() - asked > 10 * second_ns)
       die(path, "its writer does not end");
@@ -827,18 +797,17 @@ void stop_writer(const char *path) {
   }
 }
 
-void catch_signals() {
+// They come in while pselect() waits, and at no other time.
+void catch_signals(std::initializer_list<int> numbers, void (*handler)(int)) {
   struct sigaction action = {};
-  action.sa_handler = on_signal;
+  action.sa_handler = handler;
   action.sa_flags = SA_NOCLDSTOP;
   sigset_t caught;
   sigemptyset(&caught);
-  for (int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGPIPE,
-                     SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2}) {
+  for (int number : numbers) {
     (void)sigaction(number, &action, nullptr); // only unknown ones fail
     sigaddset(&caught, number);
   }
-  // They come in while pselect() waits, and at no other time.
   (void)sigprocmask(SIG_BLOCK, &caught, nullptr);
 }
 
@@ -849,14 +818,16 @@ int main(int argc, char **argv) {
   struct sigaction hangup = {};
   (void)sigaction(SIGHUP, nullptr, &hangup);
   const bool nohup = hangup.sa_handler == SIG_IGN;
+  const bool hangup_stops = options.foreground && !nohup;
 
   close_inherited_descriptors();
   const Descriptor null = open_standard_descriptors();
   if (null.get() == -1)
     die("/dev/null", strerror(errno));
   reset_signals();
+  Log log(options.file, options.limit);
   if (options.kill) {
-    stop_writer(options.file);
+    stop_writer(log, options.file);
     return EXIT_SUCCESS;
   }
   const Command command = make_command(options.command);
@@ -868,9 +839,7 @@ int main(int argc, char **argv) {
   if (!options.foreground) {
     const pid_t daemon = detach(launcher);
     if (daemon > 0) {
-      Text text;
-      text << "Daemon PID " << daemon << "\n";
-      print(STDOUT_FILENO, {text});
+      print(STDOUT_FILENO, {Text() << "Daemon PID " << daemon << "\n"});
       return EXIT_SUCCESS;
     }
     if (daemon == -1 && errno != 0)
@@ -879,10 +848,12 @@ int main(int argc, char **argv) {
       return EXIT_FAILURE; // the daemon has said why
   }
 
-  catch_signals();
-  Log log(options.file, options.limit);
+  catch_signals({SIGTERM, SIGINT, SIGQUIT}, on_stop);
+  catch_signals({SIGHUP}, hangup_stops ? on_stop : on_hangup);
+  catch_signals({SIGCHLD, SIGPIPE, SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2},
+                on_other);
   open_log(log, options.file);
-  Pings pings(log, options, command, null, options.foreground && !nohup);
+  Pings pings(log, options, command, null);
   if (!options.foreground && !ready(std::move(launcher), null))
     die("/dev/null", strerror(errno));
   run(options, log, pings);
@@ -890,6 +861,7 @@ int main(int argc, char **argv) {
   while (!log.flush()) { // it may be that the reader of a pipe is slow
     if (now() - end > second_ns / 4)
       die(options.file, "not all lines could be written");
+    log.follow(false); // or it can be opened now
     nap();
   }
   return EXIT_SUCCESS;
