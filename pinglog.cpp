@@ -251,7 +251,11 @@ public:
   // Who has locked it, as writer_of(). One that is just rotating has locked the
   // old file, and by the time of the third look the new one.
   [[nodiscard]] pid_t writer() const {
-    return std::max({writer_of(path_), writer_of(old_path_), writer_of(path_)});
+    pid_t writer = -1;
+    for (const char *path : {path_, old_path_, path_})
+      if (writer == -1)
+        writer = writer_of(path);
+    return writer;
   }
 
   // Opens the log again where path_ names another file now, as it does after a
@@ -728,7 +732,8 @@ bool is_program(const char *file) {
   return S_ISREG(status.st_mode);
 }
 
-// Looks for it as execvp() does, but once, and before the directory changes.
+// Searches PATH once, before the directory changes. An empty entry is not the
+// current directory, as it is for execvp().
 const char *find_command(const char *word) {
   if (strchr(word, '/') != nullptr) {
     if (!is_program(word))

@@ -41,6 +41,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::Each;
 using ::testing::EndsWith;
+using ::testing::Eq;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -424,6 +425,30 @@ TEST_F(HeldPingTest, OneThatSigkillDoesNotEndFailsOnceForEachCycle) {
   EXPECT_THAT(results(), SizeIs(6));
   expect_a_line_for_each_host(1);
   expect_sound_log();
+}
+
+// It has printed its answer in a cycle of which it could not be killed.
+TEST_F(HeldPingTest, OneThatEndsInALaterCycleIsNoAnswerOfThatCycle) {
+  const std::string ping =
+      script("waiting-ping", "echo >>" + path("starts") + "\nuntil [ -e " +
+                                 path("go") + " ]; do sleep 0.05; done\n" +
+                                 "echo time=12.3 ms");
+  Process process(pinglog({"-f", "-c", "4", "-i", "1", "-e", ping, "host"}));
+  ASSERT_TRUE(
+      eventually([&] { return read_lines(path("starts")).size() == 1; }));
+  Holder holder(children_of(process.pid()).at(0));
+  if (!holder.holds())
+    GTEST_SKIP() << "may not trace here";
+  write_file(path("go"), "");
+  ASSERT_TRUE(holder.await_end());
+  await_lines(end_label, 1);
+  EXPECT_THAT(results(), Each(Eq("host fail no answer in 1 s")));
+  holder.let_go();
+  EXPECT_EQ(process.wait().status, 0);
+  EXPECT_THAT(results(), SizeIs(4));
+  // All of the later ones have answered.
+  EXPECT_EQ(count(std::string(result_label) + "host ok 12.3 ms"),
+            read_lines(path("starts")).size() - 1);
 }
 
 TEST_F(HeldPingTest, OneThatDiesSlowlyDoesNotOutliveTheDaemon) {

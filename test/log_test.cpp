@@ -673,6 +673,25 @@ TEST_F(LogTest, HangupOpensARenamedLogAtOnce) {
   EXPECT_EQ(log_lines().size(), 1u);
 }
 
+TEST_F(LogTest, LogThatIsBackWhenItEndsGetsTheLastLines) {
+  fs::create_directory(path("directory"));
+  file_ = path("directory/ping.log");
+  Launch launch = quick();
+  launch.arguments[3] = "1000"; // seconds
+  const pid_t daemon = start_daemon(launch);
+  ASSERT_TRUE(eventually([&] { return read_lines(file_).size() == 2; }));
+  fs::rename(path("directory"), path("away"));
+  kill(daemon, SIGHUP);
+  ASSERT_TRUE(eventually([&] { // it has seen that there is no directory
+    return process_status(daemon, "ShdPnd") == "0000000000000000" &&
+           process_state(daemon) == 'S';
+  }));
+  fs::rename(path("away"), path("directory"));
+  stop(daemon);
+  ASSERT_EQ(read_lines(file_).size(), 3u);
+  EXPECT_THAT(read_lines(file_)[2], StartsWith(end_label));
+}
+
 TEST_F(LogTest, HangupWithoutAReasonKeepsTheFileAndTheLock) {
   const pid_t daemon = start_daemon(counting({"-i", "0.1"}));
   for (int i = 0; i < 20; ++i) {
@@ -1070,6 +1089,29 @@ TEST_F(LogTest, KillStopsTheOneThatHoldsTheLock) {
     EXPECT_EQ(fault_in_log(name), "");
     EXPECT_THAT(read_lines(name).back(), StartsWith(end_label));
   }
+}
+
+// It has renamed the full log, and the disk has no inode for a new one.
+TEST_F(LogTest, KillFindsTheOneThatIsStuckInRotation) {
+  ENTER_MOUNT_NAMESPACE(inside);
+  const std::string disk = mount_disk();
+  ASSERT_EQ(mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT, "nr_inodes=2"), 0)
+      << strerror(errno);
+  write_file(file_, long_text());
+  const pid_t daemon = start_daemon(quick({"-s", "4"}));
+  ASSERT_TRUE(eventually([&] { return !fs::exists(file_); }));
+  EXPECT_EQ(run(command(program(), {"-k", "-o", file_})).status, 0);
+  EXPECT_FALSE(is_alive(daemon));
+}
+
+TEST_F(LogTest, KillStopsTheWriterOfTheLogAndNotThatOfItsOldName) {
+  const pid_t daemon = start_daemon(quick());
+  Launch launch = quick();
+  launch.arguments[1] = file_ + ".0";
+  const pid_t other = start_daemon(launch);
+  EXPECT_EQ(run(command(program(), {"-k", "-o", file_})).status, 0);
+  EXPECT_FALSE(is_alive(daemon));
+  EXPECT_TRUE(is_alive(other));
 }
 
 TEST_F(LogTest, KillDashNineLeavesNoLock) {
