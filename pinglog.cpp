@@ -566,9 +566,9 @@ private:
                                 static_cast<long>(left % second_ns)};
       sigset_t none;
       sigemptyset(&none);
-      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == 0)
-        continue;
-      collect(ending ? options_.interval : nullptr);
+      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == -1 ||
+          in_flight_ > 0)
+        collect(ending ? options_.interval : nullptr);
       if (hangup_received)
         log_.follow(false);
       hangup_received = 0;
