@@ -82,12 +82,6 @@ protected:
     EXPECT_EQ(count(lost_label), 0);
   }
 
-  // Never kill(-1), which is everybody, where a PID could not be found.
-  static void send(pid_t pid, int number) {
-    ASSERT_GT(pid, 1);
-    ASSERT_EQ(kill(pid, number), 0) << strerror(errno);
-  }
-
   // A cycle holds its start, a line for each host, and its end; nothing stands
   // between two cycles. The last one may have been ended before its time.
   void expect_a_line_for_each_host(size_t hosts) const {
@@ -529,7 +523,7 @@ TEST_F(SignalTest, WhatTheCallerIgnoredAndBlockedHarmsNeitherDaemonNorPing) {
              text.find("SigCgt:\t" + none) != std::string::npos;
     })) << read_file(path("signals"));
     // That of `nohup pinglog -f` too.
-    send(pid, SIGHUP);
+    send_signal(pid, SIGHUP);
     await_cycles(2);
     EXPECT_THAT(results(), Each(StartsWith("host fail sed: ")));
     stop(pid);
@@ -561,7 +555,7 @@ TEST_F(SignalTest, StopsAtAnyMomentOfACycleAndLeavesNothing) {
     for (const int number : {SIGHUP, round % 2 == 0 ? SIGTERM : SIGINT}) {
       std::this_thread::sleep_for(Seconds(moment(random)));
       ASSERT_TRUE(is_alive(pid));
-      send(pid, number);
+      send_signal(pid, number);
     }
     const auto asked = Clock::now();
     int status = -1;
@@ -591,7 +585,7 @@ TEST_F(SignalTest, OneThatMeansNothingIsIgnoredAndQuitEndsItInOrder) {
   const pid_t pid =
       start_daemon(pinglog({"-i", "0.1", "-e", echo_ping, "host"}));
   for (int number : {SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGXFSZ})
-    send(pid, number);
+    send_signal(pid, number);
   await_cycles(3);
   EXPECT_EQ(writer(), pid);
   stop(pid, SIGQUIT);
@@ -605,7 +599,7 @@ TEST_F(SignalTest, HangupNeverEndsTheDaemon) {
   std::mt19937 random(std::random_device{}());
   std::uniform_real_distribution<double> moment(0, 0.02);
   for (int hangup = 0; hangup < 50; ++hangup) {
-    send(pid, SIGHUP);
+    send_signal(pid, SIGHUP);
     std::this_thread::sleep_for(Seconds(moment(random)));
   }
   await_cycles(2);
@@ -724,11 +718,11 @@ TEST_F(ClockTest, StoppedForTenIntervalsMakesUpForNoneAndKeepsTheGrid) {
   const pid_t pid =
       start_daemon(pinglog({"-i", "0.2", "-e", noting_ping(), "host"}));
   ASSERT_TRUE(eventually([&] { return starts().size() >= 3; }));
-  send(pid, SIGSTOP);
+  send_signal(pid, SIGSTOP);
   ASSERT_TRUE(eventually([&] { return process_state(pid) == 'T'; }));
   // Half an interval more, or a grid begun anew would look like the old one.
   std::this_thread::sleep_for(Seconds(10.5 * interval));
-  send(pid, SIGCONT);
+  send_signal(pid, SIGCONT);
   expect_grid(7);
   stop(pid);
   expect_sound_log();
@@ -1267,7 +1261,7 @@ TEST_F(SurroundingsTest, FirstProcessOfAContainerReapsOrphans) {
       << zombies.size() << " zombies";
   EXPECT_THAT(results(), Each("host ok 12.3 ms"));
   // A first process has no default actions: without a handler this is lost.
-  send(pid, SIGTERM);
+  send_signal(pid, SIGTERM);
   EXPECT_EQ(process.wait().status, 0);
   expect_sound_log();
   EXPECT_EQ(count(start_label), count(end_label));
@@ -1293,7 +1287,7 @@ TEST_F(SurroundingsTest, ChildrenOfTheShellBeforeItAreLeftAlone) {
   const pid_t foreign = std::stoi(read_file(path("foreign")));
   EXPECT_TRUE(is_alive(foreign));
   EXPECT_EQ(process_status(foreign, "Name"), "sleep");
-  send(foreign, SIGKILL);
+  send_signal(foreign, SIGKILL);
   EXPECT_THAT(results(), SizeIs(4));
   EXPECT_THAT(results(), Each("host fail no answer in 0.2 s"));
   expect_sound_log();

@@ -662,9 +662,9 @@ TEST_F(LogTest, HangupOpensARenamedLogAtOnce) {
   const pid_t daemon =
       start_daemon(pinglog({"-i", "1000", "-e", answering_ping(), "host"}));
   ASSERT_TRUE(eventually([&] { return count(result_label) == 1; }));
-  kill(daemon, SIGHUP); // nothing has changed
+  send_signal(daemon, SIGHUP); // nothing has changed
   fs::rename(file_, path("old"));
-  kill(daemon, SIGHUP);
+  send_signal(daemon, SIGHUP);
   EXPECT_TRUE(eventually([&] { return fs::exists(file_); }));
   expect_refusal(daemon);
   stop(daemon);
@@ -681,7 +681,7 @@ TEST_F(LogTest, LogThatIsBackWhenItEndsGetsTheLastLines) {
   const pid_t daemon = start_daemon(launch);
   ASSERT_TRUE(eventually([&] { return read_lines(file_).size() == 2; }));
   fs::rename(path("directory"), path("away"));
-  kill(daemon, SIGHUP);
+  send_signal(daemon, SIGHUP);
   ASSERT_TRUE(eventually([&] { // it has seen that there is no directory
     return process_status(daemon, "ShdPnd") == "0000000000000000" &&
            process_state(daemon) == 'S';
@@ -695,7 +695,7 @@ TEST_F(LogTest, LogThatIsBackWhenItEndsGetsTheLastLines) {
 TEST_F(LogTest, HangupWithoutAReasonKeepsTheFileAndTheLock) {
   const pid_t daemon = start_daemon(counting({"-i", "0.1"}));
   for (int i = 0; i < 20; ++i) {
-    ASSERT_EQ(kill(daemon, SIGHUP), 0);
+    send_signal(daemon, SIGHUP);
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   ASSERT_TRUE(reaches_cycle(cycles() + 2));
@@ -1046,12 +1046,12 @@ TEST_F(LogTest, LogTakenByAnotherIsLeftToItUntilItEnds) {
   fs::rename(file_, path("old"));
   const pid_t second = start_daemon(pinglog(slowly));
   ASSERT_TRUE(eventually([&] { return count(result_label) == 1; }));
-  kill(first, SIGHUP);
+  send_signal(first, SIGHUP);
   // Having failed to open it, it does not write to the old one any more.
   expect_refusal(second);
   stop(second);
   EXPECT_EQ(log_lines().size(), 3u);
-  kill(first, SIGHUP);
+  send_signal(first, SIGHUP);
   EXPECT_TRUE(eventually([&] {
     const Result third = run(quick({"-c", "1"}));
     return third.status == 1 &&
@@ -1078,7 +1078,7 @@ TEST_F(LogTest, KillStopsTheOneThatHoldsTheLock) {
     const pid_t daemon = start_daemon(launch);
     ASSERT_TRUE(eventually([&] { return count(start_label) == stopped + 1; }));
     if (stopped == 1) // it must be woken up first
-      kill(daemon, SIGSTOP);
+      send_signal(daemon, SIGSTOP);
     if (stopped == 2) // and it is the file that counts, not its name
       fs::rename(file_, path("renamed"));
     const std::string name = stopped == 2 ? path("renamed") : file_;

@@ -623,7 +623,7 @@ TEST_F(OptionTest, KillStopsTheDaemonOfThisLogAndWaits) {
     const pid_t pid = start_daemon(pinglog({"-e", silent_ping(), "host"}));
     (void)ping_of(pid);
     if (stopped) {
-      ASSERT_EQ(kill(pid, SIGSTOP), 0);
+      send_signal(pid, SIGSTOP);
       ASSERT_TRUE(eventually([pid] { return process_state(pid) == 'T'; }));
     }
     const Result result = run(pinglog({"-k"}));

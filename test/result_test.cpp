@@ -529,7 +529,7 @@ TEST_F(ResultTest, StrayThatKeepsThePipeOpenDelaysNothing) {
     pid_t stray = 0;
     ASSERT_TRUE(file >> stray);
     EXPECT_TRUE(is_alive(stray)) << "it held nothing open";
-    EXPECT_EQ(kill(stray, SIGKILL), 0);
+    send_signal(stray, SIGKILL);
   }
 }
 

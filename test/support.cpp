@@ -14,6 +14,7 @@
 #include <fstream>
 #include <grp.h>
 #include <sstream>
+#include <stdexcept>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -228,6 +229,11 @@ Process::Process(const Launch &launch) {
   _exit(126);
 }
 
+void send_signal(pid_t pid, int number) {
+  ASSERT_GT(pid, 1);
+  ASSERT_EQ(kill(pid, number), 0) << strerror(errno);
+}
+
 Process::~Process() {
   if (!reaped_ && pid_ > 0) {
     kill(pid_, SIGKILL);
@@ -241,7 +247,7 @@ Process::~Process() {
 
 void Process::signal(int number) const {
   ASSERT_FALSE(reaped_);
-  ASSERT_EQ(kill(pid_, number), 0) << strerror(errno);
+  send_signal(pid_, number);
 }
 
 std::string Process::out() const {
@@ -348,17 +354,14 @@ pid_t Sandbox::start_daemon(const Launch &launch) {
   long pid = -1;
   int length = -1;
   if (sscanf(result.out.c_str(), "Daemon PID %ld\n%n", &pid, &length) != 1 ||
-      length != static_cast<int>(result.out.size()) || pid <= 1) {
-    ADD_FAILURE() << "no daemon: '" << result.out << "' " << result.err;
-    return -1;
-  }
+      length != static_cast<int>(result.out.size()) || pid <= 1)
+    throw std::runtime_error("no daemon: '" + result.out + "' " + result.err);
   daemons_.push_back(static_cast<pid_t>(pid));
   return static_cast<pid_t>(pid);
 }
 
 void Sandbox::stop(pid_t pid, int signal) {
-  ASSERT_GT(pid, 1);
-  kill(pid, signal);
+  send_signal(pid, signal);
   if (!eventually([pid] { return !is_alive(pid); })) {
     ADD_FAILURE() << "PID " << pid << " does not end";
     kill(pid, SIGKILL);

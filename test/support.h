@@ -99,6 +99,9 @@ private:
 
 [[nodiscard]] Result run(const Launch &launch);
 
+// kill(), but never of -1, which is everybody, where a PID could not be found.
+void send_signal(pid_t pid, int number);
+
 // Every test has a directory of its own, and processes started in it carry a
 // mark in their environment by which the fixture finds those that are left:
 // they are killed, and the test has failed.
@@ -127,7 +130,8 @@ protected:
   Launch command(const std::string &executable,
                  std::vector<std::string> arguments) const;
   // Starts the daemon, expects "Daemon PID n" and exit status 0, and returns n.
-  // It is killed at the test's end if it is alive then.
+  // It is killed at the test's end if it is alive then. Throws where there is
+  // no daemon: a test must not go on with a PID that is none.
   pid_t start_daemon(const Launch &launch);
   // `kill`, and waits until it has gone.
   static void stop(pid_t pid, int signal = 15);
