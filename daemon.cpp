@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <fcntl.h>
 #include <poll.h>
@@ -43,7 +42,7 @@ pid_t await_daemon(int from_daemon, pid_t child) {
 void close_inherited_descriptors() {
   constexpr int lowest = STDERR_FILENO + 1;
 #if defined(SYS_close_range) && defined(_GNU_SOURCE) // for syscall()
-  if (syscall(SYS_close_range, long{lowest}, long{UINT_MAX}, 0L) == 0)
+  if (syscall(SYS_close_range, long{lowest}, ~0UL, 0L) == 0)
     return;
 #endif
   // poll() says POLLNVAL of a closed descriptor, for many in one call: twenty
