@@ -238,24 +238,26 @@ public:
     if (lock_file(file.get()) && writer_of(old_path_) == -1) {
       file_ = std::move(file); // closes the old one
       device_ = opened.st_dev;
-      inode_ = opened.st_ino;
       torn_ = true;
       // If that was the same file, its lock is gone: it is taken again.
+      inode_ = lock_file(file_.get()) ? opened.st_ino : 0; // 0: no file's
       struct stat named;
-      current_ = lock_file(file_.get()) && names_file(named);
+      current_ = names_file(named);
     }
     errno = EAGAIN;
     return current_;
   }
 
-  // Who has locked it, as writer_of(). One that is just rotating has locked the
-  // old file, and by the time of the third look the new one.
+  // Who writes it, as writer_of(). In the middle of a rotation there is only
+  // the old file.
   [[nodiscard]] pid_t writer() const {
-    pid_t writer = -1;
-    for (const char *path : {path_, old_path_, path_})
-      if (writer == -1)
-        writer = writer_of(path);
-    return writer;
+    const pid_t writer = writer_of(path_);
+    return writer == -1 && errno == ENOENT ? writer_of(old_path_) : writer;
+  }
+
+  // Who kept attach() from it, as writer_of().
+  [[nodiscard]] pid_t other_writer() const {
+    return std::max(writer_of(path_), writer_of(old_path_));
   }
 
   // Opens the log again where path_ names another file now, as it does after a
@@ -775,7 +777,7 @@ void open_log(Log &log, const char *path) {
       die(path, "not a regular file");
     if (errno != EAGAIN || tries == 100)
       die(path, strerror(errno));
-    const pid_t writer = log.writer();
+    const pid_t writer = log.other_writer();
     if (writer != -1)
       die(path, Text() << "already written by PID " << writer);
     nap(); // it has gone meanwhile, or somebody else has locked the file
@@ -784,7 +786,11 @@ void open_log(Log &log, const char *path) {
 
 // What -k does.
 void stop_writer(const Log &log, const char *path) {
-  const pid_t writer = log.writer();
+  pid_t writer = log.writer();
+  if (writer == -1) { // it may have made a new file and not locked it yet
+    nap();
+    writer = log.writer();
+  }
   if (writer == -1 && errno != ENOENT && errno != ESRCH)
     die(path, strerror(errno));
   if (writer <= 0)

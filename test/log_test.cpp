@@ -1111,6 +1111,8 @@ TEST_F(LogTest, KillStopsTheWriterOfTheLogAndNotThatOfItsOldName) {
   const pid_t other = start_daemon(launch);
   EXPECT_EQ(run(command(program(), {"-k", "-o", file_})).status, 0);
   EXPECT_FALSE(is_alive(daemon));
+  // Now nothing writes the log, which is there.
+  EXPECT_EQ(run(command(program(), {"-k", "-o", file_})).status, 1);
   EXPECT_TRUE(is_alive(other));
 }
 
