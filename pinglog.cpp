@@ -220,6 +220,7 @@ public:
   [[nodiscard]] bool attach() {
     if (stdout_)
       return true;
+    inode_ = 0; // no file's: what is closed here may have had our lock
     // 0644 in the foreground too, where the umask is the caller's.
     const mode_t mask = umask(0);
     Descriptor file(open(path_,
@@ -240,7 +241,8 @@ public:
       device_ = opened.st_dev;
       torn_ = true;
       // If that was the same file, its lock is gone: it is taken again.
-      inode_ = lock_file(file_.get()) ? opened.st_ino : 0; // 0: no file's
+      if (lock_file(file_.get()))
+        inode_ = opened.st_ino;
       struct stat named;
       current_ = names_file(named);
     }

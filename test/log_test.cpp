@@ -210,6 +210,12 @@ protected:
     EXPECT_THAT(result.err, HasSubstr(message));
   }
 
+  // It has, and has done what it does then: it waits again.
+  [[nodiscard]] static bool has_seen_signal(pid_t pid) {
+    return process_status(pid, "ShdPnd") == "0000000000000000" &&
+           process_state(pid) == 'S';
+  }
+
   [[nodiscard]] static bool grows(const std::string &name) {
     const size_t before = read_file(name).size();
     return eventually([&] { return read_file(name).size() > before; });
@@ -682,10 +688,7 @@ TEST_F(LogTest, LogThatIsBackWhenItEndsGetsTheLastLines) {
   ASSERT_TRUE(eventually([&] { return read_lines(file_).size() == 2; }));
   fs::rename(path("directory"), path("away"));
   send_signal(daemon, SIGHUP);
-  ASSERT_TRUE(eventually([&] { // it has seen that there is no directory
-    return process_status(daemon, "ShdPnd") == "0000000000000000" &&
-           process_state(daemon) == 'S';
-  }));
+  ASSERT_TRUE(eventually([&] { return has_seen_signal(daemon); }));
   fs::rename(path("away"), path("directory"));
   stop(daemon);
   ASSERT_EQ(read_lines(file_).size(), 3u);
@@ -815,6 +818,36 @@ TEST_F(LogTest, LockIsKeptWhereTheOldNameIsTheSameFile) {
   expect_refusal(daemon);
   stop(daemon);
   EXPECT_EQ(fault_in_log(file_), "");
+}
+
+// As above, and in that moment another one has the lock: fcntl() fails, once
+// for each of its calls in turn.
+TEST_F(LogTest, FileWhoseLockWasLostIsNotWrittenBeforeItIsLockedAgain) {
+  SKIP_WITHOUT("strace");
+  for (int call = 3; call <= 6; ++call) {
+    SCOPED_TRACE(call);
+    for (const char *name : {"", ".0"})
+      fs::remove(file_ + name);
+    fs::remove(path("pinged"));
+    write_file(file_, long_text());
+    ASSERT_EQ(link(file_.c_str(), (file_ + ".0").c_str()), 0);
+    Launch launch = command(
+        "strace", {"-qq", "-o", "/dev/null", "-e", "trace=fcntl", "-e",
+                   "inject=fcntl:error=EAGAIN:when=" + std::to_string(call),
+                   program(), "-f", "-i", "1000", "-s", "4", "-o", file_, "-e",
+                   script("noting-ping", ">pinged"), "host"});
+    launch.ignored = {SIGHUP}; // or else it ends the foreground
+    Process strace(launch);
+    ASSERT_TRUE(eventually([&] { return fs::exists(path("pinged")); }));
+    const pid_t writer = children_of(strace.pid()).at(0);
+    send_signal(writer, SIGHUP);
+    ASSERT_TRUE(eventually([&] { return has_seen_signal(writer); }));
+    expect_refusal(writer);
+    send_signal(writer, SIGTERM);
+    EXPECT_EQ(strace.wait().status, 0);
+    EXPECT_EQ(count(result_label), 1);
+    EXPECT_EQ(fault_in_log(file_), "");
+  }
 }
 
 TEST_F(LogTest, RotationReplacesALinkOrAFifoAndLeavesTheTargetAlone) {
