@@ -133,14 +133,18 @@ std::map<int, std::string> descriptors_of(pid_t pid) {
   std::map<int, std::string> found;
   std::error_code error;
   const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
-  for (const auto &entry : fs::directory_iterator(directory, error))
-    found[std::stoi(entry.path().filename())] =
-        fs::read_symlink(entry.path(), error);
+  for (fs::directory_iterator entry(directory, error);
+       !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    std::error_code gone;
+    found[std::stoi(entry->path().filename())] =
+        fs::read_symlink(entry->path(), gone);
+  }
   return found;
 }
 
 std::string read_file(const std::string &path) {
-  if (fs::is_character_file(path)) // /dev/full has no end
+  std::error_code error; // of a process that ends just now, say
+  if (fs::is_character_file(path, error)) // /dev/full has no end
     return "";
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
