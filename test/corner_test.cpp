@@ -149,7 +149,7 @@ TEST_F(CornerTest, TerminalThatTakesAPartOfALineGetsTheRestOnce) {
   const std::string result = result_label + host + " fail exit status 1";
   const std::string ping = script("noting-ping", ">pinged; exit 1");
   bool cut = false;
-  for (int attempt = 0; attempt < 20 && !cut && !HasFailure(); ++attempt) {
+  for (int attempt = 0; attempt < 40 && !cut && !HasFailure(); ++attempt) {
     const Terminal terminal;
     if (!terminal)
       GTEST_SKIP() << "no pseudo-terminal: " << strerror(errno);
@@ -185,7 +185,7 @@ TEST_F(CornerTest, TerminalThatTakesAPartOfALineGetsTheRestOnce) {
     EXPECT_EQ(lines[0].size(), lines[2].size());
   }
   if (!cut)
-    GTEST_SKIP() << "this kernel has cut no line in 20 attempts";
+    GTEST_SKIP() << "this kernel has cut no line in 40 attempts";
 }
 
 // Whether its PID can be printed is not the daemon's concern.
