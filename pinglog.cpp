@@ -517,11 +517,11 @@ public:
   // Waits for those that were killed and have not gone yet.
   void drain() { collect_until(now() + second_ns / 2, true); }
 
-private:
-  // For `for (Ping &ping : *this)`.
+  // For `for (Ping &ping : pings)`.
   Ping *begin() const { return pings_; }
   Ping *end() const { return pings_ + options_.host_count; }
 
+private:
   void start(Ping &ping) {
     int ends[2] = {-1, -1};
     const bool made = pipe(ends) == 0;
