@@ -345,13 +345,13 @@ TEST_F(LogTest, FileSizeLimitDoesNotKillItAndTheLinesWait) {
   const rlim_t size = before.size();
   write_file(file_, before);
   Launch launch =
-      counting({"-f", "-i", "0.4", "-s", "0", "-c", "10"}, 20, true);
+      counting({"-f", "-i", "0.4", "-s", "0", "-c", "13"}, 20, true);
   launch.before_exec = [size] {
     const rlimit limit = {size, 1 << 24};
     setrlimit(RLIMIT_FSIZE, &limit);
   };
   Process daemon(launch);
-  ASSERT_TRUE(reaches_cycle(8));
+  ASSERT_TRUE(reaches_cycle(11));
   expect_refusal(daemon.pid());
   EXPECT_EQ(fs::file_size(file_), size);
   const rlimit raised = {1 << 24, 1 << 24};
@@ -362,7 +362,7 @@ TEST_F(LogTest, FileSizeLimitDoesNotKillItAndTheLinesWait) {
   write_file(path("new"), text.substr(before.size()));
   const Account account = check_lines(read_lines(path("new")), 20);
   EXPECT_EQ(account.fault, "");
-  EXPECT_EQ(account.lines, 10 * 22);
+  EXPECT_EQ(account.lines, 13 * 22);
   EXPECT_GT(account.lost, 0);
 }
 
