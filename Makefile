@@ -1,6 +1,6 @@
-# make, make test, make install, make uninstall, make clean. CXX, CXXFLAGS,
-# LDFLAGS, PREFIX and DESTDIR are the caller's; `make LDFLAGS=` links
-# dynamically, to libc alone.
+# make, make musl, make test, make bench, make install, make uninstall, make
+# clean. CXX, CXXFLAGS, LDFLAGS, PREFIX and DESTDIR are the
+# caller's; `make LDFLAGS=-s` links dynamically, to libc alone.
 
 CXX = g++
 CXXFLAGS = -Os
@@ -26,6 +26,18 @@ daemon.o: daemon.cpp daemon.h
 pinglog.o: pinglog.cpp daemon.h
 	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ pinglog.cpp
 
+# musl-gcc knows no headers of C++. Those of g++ are made for glibc, and ask
+# for its version.
+musl:
+	@command -v musl-gcc >/dev/null || { \
+		echo "make musl: no musl-gcc (Debian: apt-get install musl-tools)"; \
+		exit 1; }
+	rm -f pinglog daemon.o pinglog.o
+	headers=$$(g++ -E -x c++ -v /dev/null 2>&1 | \
+		sed -n 's,^ \(/.*/c++/.*\),-isystem \1,p') && \
+	$(MAKE) CXX=musl-gcc \
+		CXXFLAGS="-Os '-D__GLIBC_PREREQ(a,b)=0' $$(echo $$headers)" all
+
 test: all
 	cd test && $(MAKE) CXX='$(CXX)' CXXFLAGS='$(CXXFLAGS)' test
 
@@ -44,4 +56,4 @@ clean:
 	rm -f pinglog *.o
 	cd test && $(MAKE) clean
 
-.PHONY: all test bench install uninstall clean
+.PHONY: all musl test bench install uninstall clean

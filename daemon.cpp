@@ -11,70 +11,31 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <utility>
 
-namespace {
-
-bool set_close_on_exec(int fd) {
-  return fcntl(fd, F_SETFD, FD_CLOEXEC) != -1;
+bool open_pipe(Descriptor &output, Descriptor &input) {
+  int ends[2];
+  if (pipe(ends) == -1)
+    return false;
+  output.reset(ends[0]);
+  input.reset(ends[1]);
+  return fcntl(ends[0], F_SETFD, FD_CLOEXEC) != -1 &&
+         fcntl(ends[1], F_SETFD, FD_CLOEXEC) != -1;
 }
 
-// What the launcher does: waits for the daemon's word, or for its end.
-pid_t await_daemon(int from_daemon, pid_t child) {
-  pid_t daemon = -1;
-  ssize_t size;
-  do { // whatever interrupts it, the end of the file will come
-    size = read(from_daemon, &daemon, sizeof daemon);
-  } while (size == -1);
-  // The child ends as soon as it has forked; it is not left a zombie.
-  while (waitpid(child, nullptr, 0) == -1 && errno == EINTR) {
-  }
-  errno = 0;
-  return size == sizeof daemon ? daemon : -1;
-}
-
-} // namespace
-
-void close_inherited_descriptors() {
+Descriptor reset_process() {
   constexpr int lowest = STDERR_FILENO + 1;
+  // Those that are open need not be below the limit; 2^20 take 0.14 s.
+  long end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
 #if defined(SYS_close_range) && defined(_GNU_SOURCE) // for syscall()
   if (syscall(SYS_close_range, long{lowest}, ~0UL, 0L) == 0)
-    return;
+    end = lowest;
 #endif
-  // poll() says POLLNVAL of a closed descriptor, for many in one call: twenty
-  // times faster than a close() for each number, and it needs no /proc.
-  const long limit = sysconf(_SC_OPEN_MAX); // -1: none
-  const int end = static_cast<int>(std::clamp(limit, 1L << 16, 1L << 20));
-  pollfd chunk[256];
-  // poll() takes no more entries than the limit.
-  const int most =
-      limit == -1 ? 256 : static_cast<int>(std::clamp(limit, 1L, 256L));
-  for (int first = lowest; first < end; first += most) {
-    for (int i = 0; i < most; ++i)
-      chunk[i] = {first + i, 0, 0};
-    (void)poll(chunk, most, 0); // where it fails, all are closed
-    for (int i = 0; i < most; ++i)
-      if ((chunk[i].revents & POLLNVAL) == 0)
-        (void)close(chunk[i].fd);
-  }
-}
+  for (int fd = lowest; fd < end; ++fd)
+    (void)close(fd); // most are not open
 
-Descriptor open_standard_descriptors() {
-  // open() takes the lowest number that is free, so this fills the holes. They
-  // are filled before any file of ours is opened: a log on descriptor 2 would
-  // get the error messages.
-  for (;;) {
-    const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (fd == -1 || fd > STDERR_FILENO)
-      return Descriptor(fd);
-  }
-}
-
-void reset_signals() {
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
   for (int number = 1; number <= 128; ++number) // no system has more
@@ -82,15 +43,21 @@ void reset_signals() {
   sigset_t none;
   sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, nullptr); // cannot fail
+
+  // open() takes the lowest number that is free, so this fills the holes,
+  // before a file of ours is opened: a log on descriptor 2 would get the
+  // messages.
+  for (;;) {
+    const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd == -1 || fd > STDERR_FILENO)
+      return Descriptor(fd);
+  }
 }
 
 pid_t detach(Descriptor &launcher) {
-  int ends[2];
-  if (pipe(ends) == -1)
-    return -1;
-  Descriptor from_daemon(ends[0]);
-  Descriptor to_launcher(ends[1]);
-  if (!set_close_on_exec(ends[0]) || !set_close_on_exec(ends[1]))
+  Descriptor from_daemon;
+  Descriptor to_launcher;
+  if (!open_pipe(from_daemon, to_launcher))
     return -1;
 
   // The launcher stays behind, so that the child is no process group leader,
@@ -100,7 +67,16 @@ pid_t detach(Descriptor &launcher) {
     return -1;
   if (child > 0) {
     to_launcher.reset();
-    return await_daemon(from_daemon.get(), child);
+    pid_t daemon;
+    ssize_t size;
+    // Whatever interrupts it, the end of the file will come.
+    while ((size = read(from_daemon.get(), &daemon, sizeof daemon)) == -1) {
+    }
+    // The child ends as soon as it has forked; it is not left a zombie.
+    while (waitpid(child, nullptr, 0) == -1 && errno == EINTR) {
+    }
+    errno = 0;
+    return size == sizeof daemon ? daemon : -1;
   }
   from_daemon.reset();
 
@@ -120,11 +96,11 @@ pid_t detach(Descriptor &launcher) {
     return -1;
   if (child > 0)
     _exit(0);
-  launcher = std::move(to_launcher);
+  launcher.take(to_launcher);
   return 0;
 }
 
-bool ready(Descriptor launcher, const Descriptor &null) {
+bool ready(Descriptor &launcher, const Descriptor &null) {
   // Until here errors went to the terminal. Now nothing holds it any more, nor
   // the pipe of a $(...) or an ssh that waits for its end.
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
@@ -133,5 +109,6 @@ bool ready(Descriptor launcher, const Descriptor &null) {
   const pid_t self = getpid();
   while (write(launcher.get(), &self, sizeof self) == -1 && errno != EPIPE) {
   }
+  launcher.reset();
   return true;
 }

@@ -4,32 +4,26 @@
 // pings end, the end line. Cycles start on a grid of the monotonic clock.
 //
 // A ping writes to a pipe that is read when it has ended: until then the kernel
-// holds the little that it prints. So one buffer serves any number of hosts,
-// and there is nothing to wake up for but an end, a signal or the grid. Neither
-// end of the pipe blocks: the kernel drops what is too much for it, and a stray
-// that keeps it open delays nobody.
+// holds the little that it prints, and drops what is too much. So there is
+// nothing to wake up for but an end, a signal or the grid.
 //
-// Once the daemon is up nothing but a signal stops it. What a ping fails of is
-// in its result line; what the log fails of is put right in the next cycle.
+// Only a signal, -c, or nobody who reads its standard output ends it. What a
+// ping fails of is in its result line; what the log fails of is tried again.
 
 #include "daemon.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <climits>
 #include <csignal>
 #include <cstdint>
-#include <cstdio> // rename()
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
-#include <initializer_list>
 #include <new>
 #include <poll.h>
-#include <string_view>
-#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -37,74 +31,23 @@
 
 namespace {
 
-constexpr char version[] = "1.0";
-constexpr char usage[] =
-    "usage: pinglog [-f] [-c count] [-e command] [-i seconds] [-o file]\n"
-    "               [-s KiB] [host ...]\n"
-    "       pinglog -k [-o file]\n"
-    "       pinglog -h | -V\n"
-    "count from 1; seconds from 0.01 to 86400; KiB from 0; -o - wants -f\n";
-constexpr const char *default_host = "www.baidu.com";
-constexpr char default_path[] = "/usr/sbin:/usr/bin:/sbin:/bin";
-constexpr char blanks[] = " \t";
+constexpr int64_t second_ns = 1'000'000'000;
+constexpr size_t longest_reason = 200;
 
 constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
 constexpr char end_label[] = "end of time--------:";
 constexpr char lost_label[] = "lines lost---------:";
-constexpr size_t longest_host = 255; // as in the DNS
-constexpr size_t longest_reason = 200;
-
-constexpr int64_t second_ns = 1'000'000'000;
-constexpr int64_t most_grace_ns = second_ns / 10; // from SIGINT to SIGKILL
-constexpr int64_t most_number = 1'000'000'000'000;
-
-struct Options {
-  const char *command = "ping -n";
-  int64_t count = INT64_MAX;
-  const char *file = "/home/ping.log";
-  bool foreground = false;
-  int64_t interval_ns = 3 * second_ns;
-  const char *interval = "3"; // seconds, as typed
-  bool kill = false;
-  int64_t limit = 10240 * 1024; // bytes, 0: none
-  const char *const *hosts = &default_host;
-  int host_count = 1;
-};
 
 volatile sig_atomic_t stop_requested = 0;
-volatile sig_atomic_t hangup_received = 0;
 
-void on_stop(int) {
-  stop_requested = 1;
-}
-void on_hangup(int) {
-  hangup_received = 1;
-}
-// Not ignored: a ping would inherit that, whereas exec resets what is caught.
-void on_other(int) {}
+void on_stop(int) { stop_requested = 1; }
+void on_child(int) {} // it ends pselect()
 
-// Writes messages. There is nobody to tell where that fails.
-void print(int fd, std::initializer_list<std::string_view> parts) {
-  for (std::string_view part : parts)
-    while (write(fd, part.data(), part.size()) == -1 && errno == EINTR) {
-    }
-}
-
-[[noreturn]] void die(std::string_view object, std::string_view reason) {
-  print(STDERR_FILENO, {"pinglog: ", object, ": ", reason, "\n"});
+[[noreturn]] void die(const char *object, const char *reason,
+                      const char *hint = "") {
+  (void)dprintf(STDERR_FILENO, "pinglog: %s: %s%s\n", object, reason, hint);
   exit(EXIT_FAILURE);
-}
-
-[[noreturn]] void refuse(std::string_view what, std::string_view value) {
-  print(STDERR_FILENO, {"pinglog: bad ", what, ": '", value, "'\n", usage});
-  exit(2);
-}
-
-// What was asked for, and nothing else.
-[[noreturn]] void answer(std::initializer_list<std::string_view> text) {
-  print(STDOUT_FILENO, text);
-  exit(EXIT_SUCCESS);
 }
 
 int64_t now() {
@@ -113,27 +56,93 @@ int64_t now() {
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
-void nap() {
-  const timespec hundredth = {0, second_ns / 100};
-  (void)nanosleep(&hundredth, nullptr);
+bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
+
+// --- Options -----------------------------------------------------------------
+
+constexpr char help[] =
+    R"(usage: pinglog [-f] [-c n] [-e ping] [-i s] [-o file] [-s KiB] [host ...]
+       pinglog -k [-o file] | -h | -V
+Logs, every few seconds and for ever, whether hosts answer ping.
+
+  host ...   the hosts to ping (default www.baidu.com)
+  -c n       end after n cycles (default: never)
+  -e ping    the command to run, `-c 1 HOST` behind it (default ping -n)
+  -f         stay in the foreground (default: become a daemon)
+  -i s       the interval in seconds, 0.01 to 86400 (default 3)
+  -k         stop the pinglog that writes this log
+  -o file    the log (default /home/ping.log); -f -o - is standard output
+  -s KiB     rename a log of this size to FILE.0 (default 10240; 0: never)
+  -h, -V     print this, the version
+
+The log holds three lines a cycle, a result for each host, ok or fail:
+  start time---------:Sun Nov 22 07:44:57 2026
+  ping result--------:www.baidu.com ok 12.3 ms
+  end of time--------:Sun Nov 22 07:45:00 2026
+Stop it:        pinglog -k
+Find failures:  grep ' fail ' /home/ping.log
+)";
+constexpr char default_log[] = "/home/ping.log";
+constexpr const char *default_host = "www.baidu.com";
+constexpr int64_t most_number = 1'000'000'000'000;
+
+struct Options {
+  const char *command = "ping -n";
+  char **words;     // COMMAND -c 1 HOST
+  char **host_word; // the last of them
+  const char *path; // where the first of them was found
+  int64_t count = INT64_MAX;
+  const char *file = default_log; // nullptr: standard output
+  bool foreground = false;
+  int64_t interval_ns = 3 * second_ns;
+  bool kill = false;
+  int64_t limit = int64_t{10240} * 1024; // bytes, 0: none
+  const char *const *hosts = &default_host;
+  int host_count = 1;
+};
+
+[[noreturn]] void refuse(const char *what, const char *value) {
+  const int usage = strstr(help, "Logs") - help; // its first two lines
+  (void)dprintf(STDERR_FILENO, "pinglog: bad %s: '%s'\n%.*s-h explains\n", what,
+                value, usage, help);
+  exit(2);
 }
 
-// Only for the start: what it returns is never freed.
-void *allocate(size_t count, size_t size) {
-  void *memory = calloc(count, size);
+bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
+
+// A decimal number, in units of 1 / `one`. strtod() would add 6 KiB, and take
+// blanks, signs, exponents and names of numbers.
+int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
+  int64_t value = 0;
+  const char *next = optarg;
+  for (; is_digit(*next) && value <= high; ++next) // so it cannot overflow
+    value = value * 10 + (*next - '0') * one;
+  if (*next == '.' && one > 1)
+    for (int64_t place = one / 10; is_digit(*++next); place /= 10)
+      value += (*next - '0') * place;
+  if (next == optarg || *next != '\0' || value < low || value > high)
+    refuse(option, optarg);
+  return value;
+}
+
+bool is_host(const char *word) {
+  const size_t length = strlen(word);
+  return length > 0 && length <= 255 && // as in the DNS
+         word[0] != '-' && std::all_of(word, word + length, is_visible);
+}
+
+// Zeroed, and only for the start: what it returns is never freed.
+template <typename Type> Type *allocate(size_t count) {
+  void *memory = calloc(count, sizeof(Type));
   if (memory == nullptr)
     die("memory", strerror(errno));
-  return memory;
+  return static_cast<Type *>(memory);
 }
 
-char *concatenate(std::initializer_list<std::string_view> parts) {
-  size_t size = 1;
-  for (std::string_view part : parts)
-    size += part.size();
-  char *whole = static_cast<char *>(allocate(size, 1));
-  char *end = whole;
-  for (std::string_view part : parts)
-    end = std::copy(part.begin(), part.end(), end);
+char *join(const char *first, const char *between, const char *second) {
+  const size_t size = strlen(first) + strlen(between) + strlen(second) + 1;
+  char *whole = allocate<char>(size);
+  (void)snprintf(whole, size, "%s%s%s", first, between, second);
   return whole;
 }
 
@@ -144,569 +153,63 @@ const char *absolute(const char *name) {
     return name;
   if (getcwd(directory, sizeof directory) == nullptr)
     die(name, strerror(errno));
-  return concatenate({directory, "/", name});
+  return join(directory, "/", name);
 }
 
-// A text of bounded length. What does not fit is left out.
-class Text {
-public:
-  Text &operator<<(std::string_view part) {
-    const size_t size = std::min(part.size(), sizeof bytes_ - size_);
-    std::copy_n(part.begin(), size, bytes_ + size_);
-    size_ += size;
-    return *this;
+// Searches PATH once, before the directory changes. An empty entry is not the
+// current directory, as it is for execvp().
+const char *find_command(const char *word) {
+  const char *path = getenv("PATH");
+  char *rest =
+      join(path != nullptr ? path : "/usr/sbin:/usr/bin:/sbin:/bin", "", "");
+  const char *file = strchr(word, '/') != nullptr ? word : "";
+  while (access(file, X_OK) == -1) {
+    const char *directory = file == word ? nullptr : strtok(rest, ":");
+    if (directory == nullptr)
+      die(word, strerror(errno));
+    file = join(directory, "/", word);
+    rest = nullptr;
   }
-  Text &operator<<(int64_t number) {
-    char digits[20] = {};
-    const char *end = std::to_chars(digits, std::end(digits), number).ptr;
-    return *this << std::string_view(digits, end - digits);
-  }
-  operator std::string_view() const { return {bytes_, size_}; }
-
-private:
-  size_t size_ = 0;
-  char bytes_[640]; // a lost line, a label, a host and a reason
-};
-
-bool begins_with(std::string_view text, std::string_view prefix) {
-  return text.rfind(prefix, 0) == 0;
+  return absolute(file);
 }
 
-struct flock whole_file(short type) {
-  struct flock lock = {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET; // to the end, wherever that will be
-  return lock;
-}
-
-// False where another process has the lock. On a file system that has no locks
-// we go on without.
-bool lock_file(int fd) {
-  struct flock lock = whole_file(F_WRLCK);
-  return fcntl(fd, F_SETLK, &lock) == 0 || (errno != EAGAIN && errno != EACCES);
-}
-
-// The PID of the process that has locked the file for writing, 0 where it has
-// none here (a container), or -1 with errno of open(2), ESRCH if there is none.
-// Locks for reading do not count: whoever may read the log can take one.
-pid_t writer_of(const char *path) {
-  const Descriptor file(
-      open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK));
-  if (file.get() == -1)
-    return -1;
-  struct flock lock = whole_file(F_RDLCK);
-  const bool failed = fcntl(file.get(), F_GETLK, &lock) == -1;
-  errno = ESRCH;
-  return failed || lock.l_type == F_UNLCK ? -1 : std::max<pid_t>(lock.l_pid, 0);
-}
-
-// The log file, or standard output, and three promises about it.
-// One writer: it holds a record lock on the file itself, so nothing is left
-// behind when it is killed. Closing any descriptor of the file drops the lock
-// (POSIX, fcntl), so only attach() opens and closes it.
-// Whole lines: what a short write has left is cut off before anything else is
-// written, and so is what a writer that was killed has left.
-// No silent loss: what cannot be written waits in the queue, and what does not
-// fit in there is counted.
-class Log {
-public:
-  Log(const char *path, int64_t limit)
-      : path_(path), old_path_(concatenate({path, ".0"})),
-        stdout_(strcmp(path, "-") == 0), limit_(stdout_ ? 0 : limit),
-        file_(stdout_ ? STDOUT_FILENO : -1), current_(stdout_) {}
-
-  // Opens and locks the file. False with errno of open(2), EAGAIN if another
-  // process has locked or renamed it.
-  [[nodiscard]] bool attach() {
-    if (stdout_)
-      return true;
-    inode_ = 0; // no file's: what is closed here may have had our lock
-    // 0644 in the foreground too, where the umask is the caller's.
-    const mode_t mask = umask(0);
-    Descriptor file(open(path_,
-                         O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY |
-                             O_NOFOLLOW | O_NONBLOCK,
-                         0644));
-    (void)umask(mask);
-    struct stat opened;
-    if (file.get() == -1 || fstat(file.get(), &opened) == -1)
-      return false;
-    if (!S_ISREG(opened.st_mode)) {
-      errno = ENOTSUP; // others block, hang up or cannot be locked
-      return false;
-    }
-    // A writer that is just rotating holds only the lock on the old file.
-    if (lock_file(file.get()) && writer_of(old_path_) == -1) {
-      file_ = std::move(file); // closes the old one
-      device_ = opened.st_dev;
-      torn_ = true;
-      // If that was the same file, its lock is gone: it is taken again.
-      if (lock_file(file_.get()))
-        inode_ = opened.st_ino;
-      struct stat named;
-      current_ = names_file(named);
-    }
-    errno = EAGAIN;
-    return current_;
-  }
-
-  // Who writes it, as writer_of(). In the middle of a rotation there is only
-  // the old file.
-  [[nodiscard]] pid_t writer() const {
-    const pid_t writer = writer_of(path_);
-    return writer == -1 && errno == ENOENT ? writer_of(old_path_) : writer;
-  }
-
-  // Who kept attach() from it, as writer_of().
-  [[nodiscard]] pid_t other_writer() const {
-    return std::max(writer_of(path_), writer_of(old_path_));
-  }
-
-  // Opens the log again where path_ names another file now, as it does after a
-  // rotation, which takes place between cycles. Until it can, lines wait.
-  void follow(bool between_cycles) {
-    struct stat named;
-    current_ = stdout_ || names_file(named);
-    if (between_cycles && current_ && limit_ > 0 && named.st_size >= limit_ &&
-        (!torn_ || cut_torn_line()) && rename(path_, old_path_) == 0)
-      current_ = false;
-    if (!current_)
-      (void)attach();
-  }
-
-  void add(std::string_view label, std::string_view text) {
-    (void)flush(); // there may be room again
-    Text lines;
-    if (lost_ > 0)
-      lines << lost_label << lost_ << "\n";
-    lines << label << text << "\n";
-    const std::string_view bytes = lines;
-    if (bytes.size() > sizeof queue_ - queued_) {
-      ++lost_;
-      return;
-    }
-    queued_ = std::copy(bytes.begin(), bytes.end(), queue_ + queued_) - queue_;
-    lost_ = 0;
-    (void)flush();
-  }
-
-  // The time as ctime() has it, but by hand: strftime() brings printf() along.
-  void add_time(std::string_view label) {
-    timespec time = {};
-    (void)clock_gettime(CLOCK_REALTIME, &time); // time() lags behind by a tick
-    struct tm t = {};
-    (void)localtime_r(&time.tv_sec, &t);
-    Text text;
-    text << std::string_view(&"SunMonTueWedThuFriSat"[t.tm_wday * 3], 3) << " "
-         << std::string_view(
-                &"JanFebMarAprMayJunJulAugSepOctNovDec"[t.tm_mon * 3], 3)
-         << (t.tm_mday < 10 ? "  " : " ") << t.tm_mday
-         << (t.tm_hour < 10 ? " 0" : " ") << t.tm_hour
-         << (t.tm_min < 10 ? ":0" : ":") << t.tm_min
-         << (t.tm_sec < 10 ? ":0" : ":") << t.tm_sec << " "
-         << t.tm_year + int64_t{1900};
-    add(label, text);
-  }
-
-  // Writes what waits, a line at a time. False if some of it must wait on.
-  bool flush() {
-    std::string_view rest(queue_, queued_);
-    while (!rest.empty() && can_write()) {
-      const ssize_t size = rest.find('\n') + 1;
-      const ssize_t written = write(file_.get(), rest.data(), size);
-      if (written == size || (written > 0 && stdout_)) {
-        rest.remove_prefix(written); // what a pipe has taken cannot be cut off
-        continue;
-      }
-      torn_ = written > 0;
-      if (torn_)
-        (void)cut_torn_line(); // or else before the next write
-      else if (errno == EPIPE && stdout_)
-        stop_requested = 1; // nobody will ever read on
-      break;
-    }
-    queued_ = rest.size();
-    (void)memmove(queue_, rest.data(), queued_);
-    return queued_ == 0 && lost_ == 0;
-  }
-
-private:
-  [[nodiscard]] bool names_file(struct stat &named) const {
-    return lstat(path_, &named) == 0 && named.st_dev == device_ &&
-           named.st_ino == inode_;
-  }
-
-  // A pipe whose reader has stalled must not stall the pings.
-  [[nodiscard]] bool can_write() {
-    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
-    if (stdout_)
-      return poll(&output, 1, 0) == 1;
-    return current_ && (!torn_ || cut_torn_line());
-  }
-
-  [[nodiscard]] bool cut_torn_line() {
-    char end[sizeof(Text)];
-    constexpr off_t most = sizeof end;
-    const off_t size = lseek(file_.get(), 0, SEEK_END);
-    const off_t from = std::max<off_t>(size - most, 0);
-    const ssize_t length = pread(file_.get(), end, sizeof end, from);
-    if (size == -1 || length == -1)
-      return false;
-    ssize_t whole = length;
-    while (whole > 0 && end[whole - 1] != '\n')
-      --whole;
-    const std::string_view torn(end + whole, length - whole);
-    bool ours = false;
-    for (std::string_view label :
-         {start_label, result_label, end_label, lost_label})
-      ours |= begins_with(torn, label) || begins_with(label, torn);
-    if (torn.empty())
-      torn_ = false;
-    else if (ours)
-      torn_ = ftruncate(file_.get(), from + whole) == -1;
-    else // somebody else's text: it is ended instead
-      torn_ = write(file_.get(), "\n", 1) != 1;
-    return !torn_;
-  }
-
-  const char *const path_;
-  const char *const old_path_;
-  const bool stdout_;
-  const int64_t limit_;
-  Descriptor file_;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
-  bool current_;      // path_ still names file_
-  bool torn_ = false; // file_ may end in a part of a line
-  int64_t lost_ = 0;
-  size_t queued_ = 0;
-  char queue_[64 * 1024];
-};
-
-// The number in `time=12.3 ms`, empty if there is none.
-std::string_view round_trip_time(std::string_view output) {
-  constexpr std::string_view label = "time=";
-  for (size_t at; (at = output.find(label)) != std::string_view::npos;) {
-    output.remove_prefix(at + label.size());
-    const size_t size =
-        std::min(output.find_first_not_of("0123456789."), output.size());
-    const std::string_view number(output.data(), size);
-    output.remove_prefix(size);
-    if (size > 0 && size < 16 && number[0] != '.' && begins_with(output, " ms"))
-      return number;
-  }
-  return {};
-}
-
-// True of the lines that every ping prints, answered or not.
-bool is_usual(std::string_view line) {
-  for (std::string_view beginning :
-       {"PING", "Ping", "--- ", "rtt", "round-trip"})
-    if (begins_with(line, beginning))
-      return true;
-  return line.find("socktype:") != std::string_view::npos ||
-         line.find_first_not_of(" \t\r") == std::string_view::npos;
-}
-
-// The line that explains best: the first unusual one, or else the statistics.
-std::string_view find_reason(std::string_view output) {
-  std::string_view statistics;
-  while (!output.empty()) {
-    const size_t size = std::min(output.find('\n'), output.size());
-    const std::string_view line(output.data(), size);
-    output.remove_prefix(std::min(size + 1, output.size()));
-    if (line.find("packets transmitted") != std::string_view::npos)
-      statistics = line;
-    else if (!is_usual(line))
-      return line;
-  }
-  return statistics;
-}
-
-Text failure(std::string_view reason) {
-  Text text;
-  text << "fail ";
-  for (char byte :
-       std::string_view(reason.data(), std::min(reason.size(), longest_reason)))
-    text << (byte >= ' ' && byte <= '~' ? std::string_view(&byte, 1) : "?");
-  return text;
-}
-
-// What a ping's output and its end mean: "ok", "ok 12.3 ms" or "fail REASON".
-// `patience` is the time that it was given, if it had to be ended.
-Text judge(std::string_view output, int status, const char *patience) {
-  const std::string_view time = round_trip_time(output);
-  // oping, interrupted before it could send anything, exits 0.
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-      (!time.empty() || output.find(" 0 received") == output.npos))
-    return time.empty() ? Text() << "ok" : Text() << "ok " << time << " ms";
-  const std::string_view reason = find_reason(output);
-  if (!reason.empty())
-    return failure(reason);
-  if (patience != nullptr)
-    return failure(Text() << "no answer in " << patience << " s");
-  if (WIFSIGNALED(status))
-    return failure(Text() << "killed by signal " << WTERMSIG(status));
-  return failure(Text() << "exit status " << WEXITSTATUS(status));
-}
-
-// COMMAND -c 1 HOST, and where its first word was found.
-struct Command {
-  const char *path = nullptr;
-  char **words = nullptr;
-  char **host = nullptr; // the last of the words
-};
-
-struct Ping {
-  const char *host;
-  pid_t pid;         // 0: none that has not been waited for
-  Descriptor output; // none: the ping has had its line, whatever it prints
-};
-
-// The pings of all hosts. Each leads a process group of its own. What is left
-// of the group is killed when the ping has ended, and before its PID can be
-// another's. One that even SIGKILL does not end (a hung driver) stands for its
-// host's ping in each cycle, until it has gone: a host never has two.
-class Pings {
-public:
-  Pings(Log &log, const Options &options, const Command &command,
-        const Descriptor &null)
-      : log_(log), options_(options), command_(command), null_(null) {
-    const int count = options.host_count;
-    pings_ = static_cast<Ping *>(allocate(count, sizeof *pings_));
-    for (int i = 0; i < count; ++i)
-      new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
-    // Each ping in flight takes a descriptor, and then some for the rest.
-    if (getrlimit(RLIMIT_NOFILE, &callers_limit_) == 0 &&
-        callers_limit_.rlim_cur < rlim_t(count) + 16) {
-      rlimit raised = callers_limit_;
-      raised.rlim_cur = raised.rlim_max;
-      limit_raised_ = setrlimit(RLIMIT_NOFILE, &raised) == 0;
-    }
-  }
-
-  void start() {
-    for (Ping &ping : *this)
-      if (ping.pid == 0)
-        start(ping);
-      else
-        give_up(ping);
-  }
-
-  // Waits until then, or until it is to stop, and collects pings that end.
-  void wait_until(int64_t time) { collect_until(time, false); }
-
-  // Ends the pings in flight. They have failed, unless it is we who stop.
-  void finish() {
-    if (stop_requested)
-      for (Ping &ping : *this)
-        ping.output.reset();
-    // SIGINT makes a ping print its statistics. Not all of them heed it.
-    for (int number : {stop_requested ? SIGKILL : SIGINT, SIGKILL}) {
-      for (const Ping &ping : *this)
-        if (ping.pid != 0)
-          (void)kill(-ping.pid, number);
-      collect_until(now() + std::min(options_.interval_ns / 4, most_grace_ns),
-                    true);
-    }
-    for (Ping &ping : *this)
-      if (ping.output.get() != -1)
-        give_up(ping);
-  }
-
-  // Waits for those that were killed and have not gone yet.
-  void drain() { collect_until(now() + second_ns / 2, true); }
-
-  // For `for (Ping &ping : pings)`.
-  Ping *begin() const { return pings_; }
-  Ping *end() const { return pings_ + options_.host_count; }
-
-private:
-  void start(Ping &ping) {
-    int ends[2] = {-1, -1};
-    const bool made = pipe(ends) == 0;
-    Descriptor output(ends[0]);
-    const Descriptor input(ends[1]);
-    pid_t pid = -1;
-    if (!made || fcntl(ends[0], F_SETFD, FD_CLOEXEC) == -1 ||
-        fcntl(ends[0], F_SETFL, O_NONBLOCK) == -1 ||
-        fcntl(ends[1], F_SETFL, O_NONBLOCK) == -1 || (pid = fork()) == -1) {
-      const char *const reason = strerror(errno);
-      add_result(ping, failure(Text() << command_.words[0] << ": " << reason));
-      return;
-    }
-    if (pid == 0)
-      exec_ping(ping.host, ends[1]);
-    (void)setpgid(pid, pid); // here and there: one of them is the first
-    ping.pid = pid;
-    ping.output = std::move(output);
-    ++in_flight_;
-  }
-
-  [[noreturn]] void exec_ping(const char *host, int output) const {
-    *command_.host = const_cast<char *>(host); // which exec leaves alone
-    sigset_t none;
-    sigemptyset(&none);
-    (void)setpgid(0, 0);
-    if (dup2(null_.get(), STDIN_FILENO) != -1 &&
-        dup2(output, STDOUT_FILENO) != -1 &&
-        dup2(output, STDERR_FILENO) != -1 && close(output) == 0 &&
-        (!limit_raised_ || setrlimit(RLIMIT_NOFILE, &callers_limit_) == 0) &&
-        sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
-      (void)execv(command_.path, command_.words);
-    // It stands in the log as the line with which the ping explains itself.
-    print(STDERR_FILENO, {command_.words[0], ": ", strerror(errno), "\n"});
-    _exit(127);
-  }
-
-  // Waits until then and collects pings that end. Returns before when it is to
-  // stop, or, where the pings are being ended, when the last of them has.
-  void collect_until(int64_t until, bool ending) {
-    for (;;) {
-      const int64_t left = until - now();
-      if (left <= 0 || (ending ? in_flight_ == 0 : stop_requested != 0))
-        return;
-      const timespec timeout = {static_cast<time_t>(left / second_ns),
-                                static_cast<long>(left % second_ns)};
-      sigset_t none;
-      sigemptyset(&none);
-      if (pselect(0, nullptr, nullptr, nullptr, &timeout, &none) == -1 ||
-          in_flight_ > 0)
-        collect(ending ? options_.interval : nullptr);
-      if (hangup_received)
-        log_.follow(false);
-      hangup_received = 0;
-    }
-  }
-
-  void collect(const char *patience) {
-    for (;;) {
-      siginfo_t ended = {};
-      if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 ||
-          ended.si_pid == 0)
-        return;
-      Ping *ping = find(ended.si_pid); // or an orphan, where we are PID 1
-      if (ping != nullptr)
-        (void)kill(-ping->pid, SIGKILL);
-      int status = 0;
-      if (waitpid(ended.si_pid, &status, 0) == -1)
-        return;
-      if (ping == nullptr)
-        continue;
-      if (ping->output.get() != -1) {
-        const ssize_t size = read(ping->output.get(), output_, sizeof output_);
-        const std::string_view output(output_, std::max<ssize_t>(size, 0));
-        add_result(*ping, judge(output, status, patience));
-      }
-      ping->pid = 0;
-      ping->output.reset();
-      --in_flight_;
-    }
-  }
-
-  void give_up(Ping &ping) {
-    add_result(ping, judge({}, SIGKILL, options_.interval));
-    ping.output.reset();
-  }
-
-  void add_result(const Ping &ping, const Text &verdict) {
-    log_.add(result_label, Text() << ping.host << " " << verdict);
-  }
-
-  // Pings mostly end in the order in which they started: the search goes on
-  // where the last one ended.
-  Ping *find(pid_t pid) {
-    for (int tries = 0; tries < options_.host_count; ++tries) {
-      Ping &ping = pings_[next_];
-      next_ = (next_ + 1) % options_.host_count;
-      if (ping.pid == pid)
-        return &ping;
-    }
-    return nullptr;
-  }
-
-  Log &log_;
-  const Options &options_;
-  const Command &command_;
-  const Descriptor &null_;
-  rlimit callers_limit_;
-  bool limit_raised_ = false;
-  Ping *pings_;
-  int next_ = 0; // where the next one to end is likely to be
-  int in_flight_ = 0;
-  char output_[4096]; // more than pings print for one packet
-};
-
-// The cycles. Returns when there were enough of them or it is to stop.
-void run(const Options &options, Log &log, Pings &pings) {
-  const int64_t begin = now();
-  const int64_t interval = options.interval_ns;
-  int64_t cycle = 0;
-  for (int64_t left = options.count; left > 0 && !stop_requested; --left) {
-    log.follow(true);
-    log.add_time(start_label);
-    pings.start();
-    pings.wait_until(begin + (cycle + 1) * interval);
-    pings.finish();
-    log.add_time(end_label);
-    // Usually this is the next one, which begins now. When we were stopped for
-    // a while, it is the nearest: a ping has half its time at least.
-    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
-    if (left > 1)
-      pings.wait_until(begin + cycle * interval);
-  }
-  pings.drain();
-}
-
-bool is_digit(char byte) {
-  return byte >= '0' && byte <= '9';
-}
-
-// The value of an option: a decimal number, in units of 1 / `one`.
-int64_t parse_number(const char *option, const char *word, int64_t one,
-                     int64_t low, int64_t high) {
-  int64_t value = 0;
-  const char *next = word;
-  for (; is_digit(*next) && value <= high; ++next) // so it cannot overflow
-    value = value * 10 + (*next - '0') * one;
-  if (*next == '.' && one > 1)
-    for (int64_t place = one / 10; is_digit(*++next); place /= 10)
-      value += (*next - '0') * place;
-  if (next == word || *next != '\0' || value < low || value > high)
-    refuse(option, word);
-  return value;
-}
-
-bool is_host(std::string_view word) {
-  return !word.empty() && word.size() <= longest_host && word.front() != '-' &&
-         std::all_of(word.begin(), word.end(),
-                     [](char byte) { return byte > ' ' && byte <= '~'; });
+void prepare_command(Options &options) {
+  char *rest = join(options.command, " -c", " 1");
+  char **word = allocate<char *>(strlen(rest)); // more than it has words
+  options.words = word;
+  for (; (*word = strtok(rest, " \t")) != nullptr; ++word)
+    rest = nullptr;
+  if (word == options.words + 2) // -c 1 alone
+    refuse("-e", options.command);
+  options.host_word = word;
+  options.path = find_command(options.words[0]);
 }
 
 Options parse_options(int argc, char **argv) {
   Options options;
   opterr = 0;
-  for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V")) != -1;) {
+  // getopt() takes `--word` for an option `-` with a value.
+  for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V-:")) != -1;) {
     const char name[] = {'-', static_cast<char>(optopt), '\0'};
+    if (option == '-' && strcmp(optarg, "help") == 0)
+      option = 'h';
+    if (option == '-' && strcmp(optarg, "version") == 0)
+      option = 'V';
     switch (option) {
-    case 'c':
-      options.count = parse_number("-c", optarg, 1, 1, most_number);
-      break;
+    case 'c': options.count = decimal("-c", 1, 1, most_number); break;
     case 'e': options.command = optarg; break;
     case 'f': options.foreground = true; break;
-    case 'h': answer({usage});
+    case 'h': exit(dprintf(STDOUT_FILENO, "%s", help) < 0);
     case 'i':
-      options.interval = optarg;
-      options.interval_ns = parse_number("-i", optarg, second_ns,
-                                         second_ns / 100, 86400 * second_ns);
+      options.interval_ns =
+          decimal("-i", second_ns, second_ns / 100, 86400 * second_ns);
       break;
     case 'k': options.kill = true; break;
     case 'o': options.file = optarg; break;
-    case 's':
-      options.limit = 1024 * parse_number("-s", optarg, 1, 0, most_number);
-      break;
-    case 'V': answer({"pinglog ", version, "\n"});
+    case 's': options.limit = 1024 * decimal("-s", 1, 0, most_number); break;
+    case 'V': exit(dprintf(STDOUT_FILENO, "pinglog 1.0\n") < 0);
     case ':': refuse("option without a value", name);
+    case '-': refuse("option", argv[optind - 1]);
     default: refuse("option", name);
     }
   }
@@ -717,165 +220,504 @@ Options parse_options(int argc, char **argv) {
   for (int i = optind; i < argc; ++i)
     if (options.kill || !is_host(argv[i]))
       refuse(options.kill ? "-k with host" : "host", argv[i]);
-  if (options.command[strspn(options.command, blanks)] == '\0')
-    refuse("-e", options.command);
   const bool to_stdout = strcmp(options.file, "-") == 0;
   if (options.file[0] == '\0' ||
       (to_stdout && (options.kill || !options.foreground)))
     refuse("-o", options.file);
-  if (!to_stdout)
-    options.file = absolute(options.file);
+  options.file = to_stdout ? nullptr : absolute(options.file);
   return options;
 }
 
-bool is_program(const char *file) {
-  struct stat status;
-  if (access(file, X_OK) == -1 || stat(file, &status) == -1)
-    return false;
-  errno = EACCES; // as exec has it of a directory
-  return S_ISREG(status.st_mode);
+// --- What a ping said --------------------------------------------------------
+
+// What stands behind the host: " ok", " ok 12.3 ms" or " fail REASON".
+struct Verdict {
+  char text[sizeof " fail " + longest_reason];
+};
+
+// True of lines that pings print in any case, and of those nobody can read.
+bool is_usual(const char *line) {
+  for (const char *beginning : {"PING", "Ping", "--- ", "rtt", "round-trip"})
+    if (strncmp(line, beginning, strlen(beginning)) == 0)
+      return true;
+  return strstr(line, "socktype:") != nullptr ||
+         line[strspn(line, " ?")] == '\0';
 }
 
-// Searches PATH once, before the directory changes. An empty entry is not the
-// current directory, as it is for execvp().
-const char *find_command(const char *word) {
-  if (strchr(word, '/') != nullptr) {
-    if (!is_program(word))
-      die(word, strerror(errno));
-    return absolute(word);
-  }
-  const char *path = getenv("PATH");
-  char *rest = concatenate({path != nullptr ? path : default_path});
-  while (const char *directory = strtok(rest, ":")) {
-    const char *file = concatenate({directory, "/", word});
-    if (is_program(file))
-      return absolute(file);
-    rest = nullptr;
-  }
-  die(word, strerror(ENOENT));
+// The line that explains best: the first unusual one, or else the statistics.
+const char *find_reason(char *output) {
+  const char *statistics = nullptr;
+  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr)
+    if (strstr(line, "packets transmitted") != nullptr)
+      statistics = line;
+    else if (!is_usual(line))
+      return line;
+  return statistics;
 }
 
-Command make_command(const char *text) {
-  static char option[] = "-c";
-  static char count[] = "1";
-  Command command;
-  command.words = static_cast<char **>(
-      allocate(strlen(text) / 2 + 5, sizeof *command.words));
-  char **word = command.words;
-  for (char *rest = concatenate({text}); (*word = strtok(rest, blanks));
-       rest = nullptr)
-    ++word;
-  *word++ = option;
-  *word++ = count;
-  command.host = word;
-  command.path = find_command(command.words[0]);
-  return command;
+// What a ping's output and its end mean. The output, with a NUL behind it, is
+// made printable: whoever answers a ping has written a part of it.
+// `patience_ns` is the time after which the ping had to be ended, 0 if it had
+// not.
+Verdict judge(char *output, ssize_t size, int status, int64_t patience_ns) {
+  Verdict verdict = {" ok"};
+  char *const text = verdict.text;
+  constexpr size_t room = sizeof verdict.text;
+  for (char *byte = output; byte < output + size; ++byte)
+    if (!is_visible(*byte) && *byte != ' ' && *byte != '\n')
+      *byte = '?';
+  // `time=12.3 ms`, where there is one.
+  const char *time = strstr(output, "time=");
+  time = time != nullptr ? time + strlen("time=") : "";
+  const int digits = strspn(time, "0123456789.");
+  const bool timed = digits > 0 && digits < 16 && time[0] != '.' &&
+                     strncmp(time + digits, " ms", 3) == 0;
+  // oping, interrupted before it could send anything, exits 0.
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
+      (timed || strstr(output, " 0 received") == nullptr)) {
+    if (timed)
+      (void)snprintf(text, room, " ok %.*s ms", digits, time);
+    return verdict;
+  }
+  if (const char *reason = find_reason(output))
+    (void)snprintf(text, room, " fail %s", reason);
+  else if (patience_ns > 0)
+    (void)snprintf(text, room, " fail no answer in %g s", patience_ns / 1e9);
+  else if (WIFSIGNALED(status))
+    (void)snprintf(text, room, " fail killed by signal %d", WTERMSIG(status));
+  else
+    (void)snprintf(text, room, " fail exit status %d", WEXITSTATUS(status));
+  return verdict;
 }
+
+// --- The log -----------------------------------------------------------------
+
+// No link is followed, no terminal acquired, no FIFO waited for.
+constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
+
+// The PID of the process that has locked the file for writing, 0 where it has
+// none here (a container), or -1 with errno of open(2), ESRCH if there is none.
+// Locks for reading do not count: whoever may read the log can take one.
+pid_t writer_of(const char *path) {
+  const Descriptor file(open(path, O_RDONLY | careful));
+  if (file.get() == -1)
+    return -1;
+  struct flock lock = {}; // the whole file
+  lock.l_type = F_RDLCK;
+  const bool asked = fcntl(file.get(), F_GETLK, &lock) == 0;
+  errno = ESRCH;
+  return asked && lock.l_type != F_UNLCK ? std::max<pid_t>(lock.l_pid, 0) : -1;
+}
+
+// The log file, or standard output, and three promises about it.
+// One writer: a file that is open is locked, by a record lock on itself, which
+// goes with a kill. Closing any descriptor of a file drops its lock (POSIX,
+// fcntl): an old file is closed before a new one, maybe the same, is opened.
+// Whole lines: a part of a line is taken back, also one that another has left.
+// No silent loss: what cannot be written waits in the queue, and what does not
+// fit in there is counted. Only an end loses it, and with -f says so.
+class Log {
+public:
+  explicit Log(const char *path)
+      : path_(path), file_(path == nullptr ? STDOUT_FILENO : -1) {}
+
+  // Makes sure that file_ is the one that has the name now, open and locked, or
+  // that standard output takes a line. False with errno of open(2), ENOTSUP if
+  // it is no regular file, EAGAIN if another has locked it or the reader
+  // stalls.
+  [[nodiscard]] bool get_ready(int patience_ms) {
+    struct stat status;
+    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
+    errno = EAGAIN;
+    if (is_stdout()) // a pipe that is not read must not stall the pings
+      return poll(&output, 1, patience_ms) == 1;
+    if (is_named(file_, status))
+      return true;
+    file_.reset();
+    // 0644 in the foreground too, where the umask is the caller's.
+    const mode_t mask = umask(0);
+    Descriptor file(open(path_, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
+    (void)umask(mask);
+    if (file.get() == -1)
+      return false;
+    // A file system without locks is no reason to log nothing.
+    struct flock lock = {}; // the whole file
+    lock.l_type = F_WRLCK;
+    const bool refused = fcntl(file.get(), F_SETLK, &lock) == -1 &&
+                         (errno == EAGAIN || errno == EACCES);
+    // Whoever had it locked may just have renamed it.
+    const bool is_ours = !refused && is_named(file, status);
+    errno = is_ours ? ENOTSUP : EAGAIN;
+    if (!is_ours || !S_ISREG(status.st_mode) || !end_torn_line(file))
+      return false;
+    file_.take(file);
+    return true;
+  }
+
+  // Renames a file of that size, if it is not 0, so that the next line makes a
+  // new one. Where it may not be renamed, it grows on.
+  void rotate(int64_t limit) const {
+    char old_path[PATH_MAX + sizeof ".0"];
+    struct stat status;
+    if (limit == 0 || is_stdout() || fstat(file_.get(), &status) == -1 ||
+        status.st_size < limit || !is_named(file_, status))
+      return;
+    (void)snprintf(old_path, sizeof old_path, "%s.0", path_);
+    (void)rename(path_, old_path);
+  }
+
+  void add(const char *label, const char *text, const char *rest = "") {
+    const size_t room = sizeof queue_ - queued_;
+    const size_t size =
+        snprintf(queue_ + queued_, room, "%s%s%s\n", label, text, rest);
+    // Behind a line that is lost all are, until their number can be written.
+    if (lost_ > 0 || size >= room)
+      ++lost_;
+    else
+      queued_ += size;
+    (void)flush(0); // or the next line tries again
+  }
+
+  void add_time(const char *label) {
+    char text[32] = ""; // ctime_r() wants 26
+    const time_t seconds = time(nullptr);
+    (void)ctime_r(&seconds, text);
+    text[strcspn(text, "\n")] = '\0';
+    add(label, text);
+  }
+
+  // Writes what waits. False with errno of get_ready() or write(2) if it waits
+  // on.
+  bool flush(int patience_ms) {
+    for (;;) {
+      if (queued_ == 0 && lost_ > 0)
+        queued_ = snprintf(queue_, sizeof queue_, "%s%ld\n", lost_label,
+                           std::exchange(lost_, 0));
+      if (queued_ == 0)
+        return true;
+      if (!get_ready(patience_ms))
+        return false;
+      const auto *end = static_cast<char *>(memchr(queue_, '\n', queued_));
+      const ssize_t written = write_line(end + 1 - queue_);
+      if (written <= 0)
+        return false;
+      queued_ -= written;
+      (void)memmove(queue_, queue_ + written, queued_);
+    }
+  }
+
+private:
+  bool is_stdout() const { return path_ == nullptr; }
+
+  // True if the file is the one that has the name now.
+  bool is_named(const Descriptor &file, struct stat &status) const {
+    struct stat named;
+    return fstat(file.get(), &status) == 0 && lstat(path_, &named) == 0 &&
+           status.st_dev == named.st_dev && status.st_ino == named.st_ino;
+  }
+
+  // Returns how much of the queue's first line was written, or -1 with errno.
+  ssize_t write_line(ssize_t size) const {
+    const ssize_t written = write(file_.get(), queue_, size);
+    if (written == -1 && errno == EPIPE && is_stdout())
+      stop_requested = 1; // nobody will ever read on
+    if (written <= 0 || written == size)
+      return written;
+    // A part of it is taken back. A pipe has no position, so that the length is
+    // negative and refused: there the rest follows.
+    const off_t before = lseek(file_.get(), 0, SEEK_CUR) - written;
+    if (ftruncate(file_.get(), before) == -1)
+      return written;
+    (void)lseek(file_.get(), before, SEEK_SET);
+    errno = ENOSPC; // or a limit: only the next write would tell
+    return -1;
+  }
+
+  // What a killed writer, or the end of power, has left: an unfinished line of
+  // ours is cut off, text of others is ended. False with errno of the call.
+  static bool end_torn_line(const Descriptor &file) {
+    char tail[512]; // more than a label, a host and a reason
+    const off_t size = lseek(file.get(), 0, SEEK_END);
+    const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
+    const ssize_t length = pread(file.get(), tail, sizeof tail, from);
+    if (size == -1 || length == -1)
+      return false;
+    ssize_t whole = length; // without the torn line
+    while (whole > 0 && tail[whole - 1] != '\n')
+      --whole;
+    const size_t torn = length - whole;
+    if (torn == 0)
+      return true;
+    for (const char *label : {start_label, result_label, end_label, lost_label})
+      if (torn < sizeof tail &&
+          memcmp(tail + whole, label, std::min(torn, strlen(label))) == 0 &&
+          ftruncate(file.get(), from + whole) == 0)
+        return true;
+    return write(file.get(), "\n", 1) == 1;
+  }
+
+  const char *const path_; // nullptr: standard output
+  Descriptor file_;
+  long lost_ = 0; // lines, behind those in the queue
+  size_t queued_ = 0;
+  char queue_[64 * 1024];
+};
+
+// --- The pings ---------------------------------------------------------------
+
+struct Ping {
+  const char *host;
+  pid_t pid;         // 0: none that has not been waited for
+  Descriptor output; // none: the ping has had its line, whatever it prints
+};
+
+bool is_in_flight(const Ping &ping) { return ping.output.get() != -1; }
+
+// One ping for each host, leading a process group of its own. What is left of
+// the group is killed when the ping has ended, before its PID can be another's.
+// A ping that even SIGKILL does not end (a hung driver) stands for its host's
+// in each cycle until it has gone: a host never has two.
+class Pings {
+public:
+  Pings(Log &log, const Options &options, const Descriptor &null,
+        const sigset_t &mask)
+      : log_(log), options_(options), null_(null), mask_(mask),
+        pings_(allocate<Ping>(options.host_count)) {
+    for (int i = 0; i < options.host_count; ++i)
+      new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
+  }
+
+  void start() {
+    for (Ping &ping : *this)
+      if (ping.pid == 0)
+        start(ping);
+      else
+        report(ping, SIGKILL, options_.interval_ns);
+  }
+
+  // Waits until then and logs the pings that end, or until it is to stop. Where
+  // they are being ended, after `patience_ns`, it waits as long as any is left.
+  void wait_until(int64_t time, int64_t patience_ns = 0) {
+    for (;;) {
+      const int64_t left = time - now();
+      const bool done = patience_ns == 0
+                            ? stop_requested != 0
+                            : std::none_of(begin(), end(), is_in_flight);
+      if (left <= 0 || done)
+        return;
+      const timespec timeout = {static_cast<time_t>(left / second_ns),
+                                static_cast<long>(left % second_ns)};
+      // Whatever it returns: one SIGCHLD can stand for many pings.
+      (void)pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_);
+      collect(patience_ns);
+    }
+  }
+
+  // Ends the pings in flight. They have failed, unless it is we who stop.
+  void finish() {
+    // SIGINT makes a ping print its statistics. Not all of them heed it.
+    int64_t grace_ns = std::min(options_.interval_ns / 4, second_ns / 10);
+    for (int number : {SIGINT, SIGKILL}) {
+      for (const Ping &ping : *this)
+        if (ping.pid != 0)
+          (void)kill(-ping.pid, number);
+      wait_until(now() + grace_ns, options_.interval_ns);
+      grace_ns = second_ns / 2;
+    }
+    for (Ping &ping : *this)
+      if (is_in_flight(ping))
+        report(ping, SIGKILL, options_.interval_ns);
+  }
+
+private:
+  Ping *begin() const { return pings_; }
+  Ping *end() const { return pings_ + options_.host_count; }
+
+  void start(Ping &ping) {
+    Descriptor output;
+    Descriptor input;
+    const bool made = open_pipe(output, input) &&
+                      fcntl(output.get(), F_SETFL, O_NONBLOCK) != -1 &&
+                      fcntl(input.get(), F_SETFL, O_NONBLOCK) != -1;
+    const pid_t pid = made ? fork() : -1;
+    if (pid == -1)
+      return report(ping, 127 << 8, 0, errno);
+    if (pid == 0)
+      exec_ping(ping.host, input.get());
+    (void)setpgid(pid, pid); // here and there: one of them is the first
+    ping.pid = pid;
+    ping.output.take(output);
+  }
+
+  [[noreturn]] void exec_ping(const char *host, int output) const {
+    *options_.host_word = const_cast<char *>(host); // which exec leaves alone
+    sigset_t none;
+    sigemptyset(&none);
+    (void)setpgid(0, 0);
+    if (dup2(null_.get(), STDIN_FILENO) != -1 &&
+        dup2(output, STDOUT_FILENO) != -1 &&
+        dup2(output, STDERR_FILENO) != -1 &&
+        sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
+      (void)execv(options_.path, options_.words);
+    // It stands in the log as the line with which the ping explains itself.
+    (void)dprintf(STDERR_FILENO, "%s: %s\n", options_.words[0],
+                  strerror(errno));
+    _exit(127);
+  }
+
+  void collect(int64_t patience_ns) {
+    for (;;) {
+      siginfo_t ended = {};
+      if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 ||
+          ended.si_pid == 0)
+        return;
+      const pid_t pid = ended.si_pid;
+      Ping *const ping = std::find_if(
+          begin(), end(), [pid](const Ping &each) { return each.pid == pid; });
+      if (ping != end())
+        (void)kill(-pid, SIGKILL);
+      int status = 0;
+      if (waitpid(pid, &status, 0) == -1)
+        return;
+      if (ping == end()) // inherited, as orphans are by PID 1
+        continue;
+      if (is_in_flight(*ping))
+        report(*ping, status, patience_ns);
+      ping->pid = 0;
+    }
+  }
+
+  // Logs its result, read from what it printed, or the error for which there is
+  // no ping. Nothing is said of those that are in flight as we stop.
+  void report(Ping &ping, int status, int64_t patience_ns, int error = 0) {
+    char output[4096] = ""; // more than pings print for one packet
+    constexpr ssize_t most = sizeof output - 1;
+    const ssize_t size = error == 0
+                             ? read(ping.output.get(), output, most)
+                             : snprintf(output, most, "%s: %s",
+                                        options_.words[0], strerror(error));
+    const Verdict verdict =
+        judge(output, std::min(size, most), status, patience_ns);
+    if (!stop_requested)
+      log_.add(result_label, ping.host, verdict.text);
+    ping.output.reset();
+  }
+
+  Log &log_;
+  const Options &options_;
+  const Descriptor &null_;
+  const sigset_t &mask_; // while it waits
+  Ping *const pings_;
+};
+
+// --- The cycles --------------------------------------------------------------
+
+void run(const Options &options, Log &log, Pings &pings) {
+  const int64_t begin = now();
+  const int64_t interval = options.interval_ns;
+  int64_t cycle = 0;
+  for (int64_t left = options.count; left > 0 && !stop_requested; --left) {
+    log.rotate(options.limit);
+    log.add_time(start_label);
+    pings.start();
+    pings.wait_until(begin + (cycle + 1) * interval);
+    pings.finish();
+    log.add_time(end_label);
+    // Usually this is the next one, which begins now. When we were stopped for
+    // a while, it is the nearest: a ping has half its time at least.
+    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
+    pings.wait_until(begin + cycle * interval);
+  }
+}
+
+// --- Start and stop ----------------------------------------------------------
 
 // Opens the log, or says who has it.
 void open_log(Log &log, const char *path) {
-  for (int tries = 0; !log.attach(); ++tries) {
-    if (errno == ELOOP || errno == ENOTSUP)
-      die(path, "not a regular file");
-    if (errno != EAGAIN || tries == 100)
-      die(path, strerror(errno));
-    const pid_t writer = log.other_writer();
-    if (writer != -1)
-      die(path, Text() << "already written by PID " << writer);
-    nap(); // it has gone meanwhile, or somebody else has locked the file
-  }
+  if (path == nullptr || log.get_ready(0))
+    return;
+  if (errno == ELOOP || errno == ENOTSUP)
+    die(path, "not a regular file");
+  if (errno != EAGAIN)
+    die(path, strerror(errno), path == default_log ? " (use -o)" : "");
+  const long writer = writer_of(path);
+  if (writer <= 0)
+    die(path, "locked, but by no pinglog that is seen from here");
+  char reason[64];
+  (void)snprintf(reason, sizeof reason, "already written by PID %ld", writer);
+  die(path, reason, " (-k stops it)");
 }
 
 // What -k does.
-void stop_writer(const Log &log, const char *path) {
-  pid_t writer = log.writer();
-  if (writer == -1) { // it may have made a new file and not locked it yet
-    nap();
-    writer = log.writer();
-  }
-  if (writer == -1 && errno != ENOENT && errno != ESRCH)
-    die(path, strerror(errno));
+int stop_writer(const char *path) {
+  const pid_t writer = writer_of(path);
   if (writer <= 0)
-    die(path, "no pinglog writes it here");
+    die(path, errno == EACCES ? strerror(EACCES) : "no pinglog writes it here");
   if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
     die(path, strerror(errno));
   (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
-  const int64_t asked = now();
-  // First the lock goes, then the process, if its parent waits for it.
-  while (log.writer() == writer ||
-         (kill(writer, 0) == 0 && now() - asked < second_ns)) {
-    if (now() - asked > 10 * second_ns)
+  for (int tries = 0; writer_of(path) == writer; ++tries) {
+    if (tries == 1000)
       die(path, "its writer does not end");
-    nap();
+    (void)poll(nullptr, 0, 10);
   }
+  return EXIT_SUCCESS;
 }
 
-// They come in while pselect() waits, and at no other time.
-void catch_signals(std::initializer_list<int> numbers, void (*handler)(int)) {
+// These come in while pselect() waits with the mask that is returned, and at no
+// other time; SIGTSTP too, for a terminal's user. All else stays blocked.
+sigset_t catch_signals(bool hangup_stops) {
+  sigset_t mask;
+  sigfillset(&mask);
+  (void)sigprocmask(SIG_SETMASK, &mask, nullptr);
+  sigdelset(&mask, SIGTSTP);
   struct sigaction action = {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_NOCLDSTOP;
-  sigset_t caught;
-  sigemptyset(&caught);
-  for (int number : numbers) {
-    (void)sigaction(number, &action, nullptr); // only unknown ones fail
-    sigaddset(&caught, number);
+  const int hangup = hangup_stops ? SIGHUP : SIGTERM;
+  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, hangup}) {
+    action.sa_handler = number == SIGCHLD ? on_child : on_stop;
+    (void)sigaction(number, &action, nullptr);
+    sigdelset(&mask, number);
   }
-  (void)sigprocmask(SIG_BLOCK, &caught, nullptr);
+  return mask;
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-  const Options options = parse_options(argc, argv);
-  struct sigaction hangup = {};
-  (void)sigaction(SIGHUP, nullptr, &hangup);
-  const bool nohup = hangup.sa_handler == SIG_IGN;
-  const bool hangup_stops = options.foreground && !nohup;
-
-  close_inherited_descriptors();
-  const Descriptor null = open_standard_descriptors();
+  Options options = parse_options(argc, argv);
+  const bool nohup = signal(SIGHUP, SIG_DFL) == SIG_IGN;
+  const Descriptor null = reset_process();
   if (null.get() == -1)
     die("/dev/null", strerror(errno));
-  reset_signals();
-  Log log(options.file, options.limit);
-  if (options.kill) {
-    stop_writer(log, options.file);
-    return EXIT_SUCCESS;
-  }
-  const Command command = make_command(options.command);
+  if (options.kill)
+    return stop_writer(options.file);
+  prepare_command(options);
   if (setenv("LC_ALL", "C", 1) == -1) // or else a ping translates `time=`
     die("LC_ALL", strerror(errno));
-  tzset(); // which localtime_r() need not do
+  tzset(); // which ctime_r() need not do
 
   Descriptor launcher;
   if (!options.foreground) {
-    const pid_t daemon = detach(launcher);
-    if (daemon > 0) {
-      print(STDOUT_FILENO, {Text() << "Daemon PID " << daemon << "\n"});
-      return EXIT_SUCCESS;
-    }
+    const long daemon = detach(launcher);
     if (daemon == -1 && errno != 0)
       die("detach", strerror(errno));
-    if (daemon == -1)
-      return EXIT_FAILURE; // the daemon has said why
+    if (daemon > 0)
+      (void)dprintf(STDOUT_FILENO, "Daemon PID %ld\n", daemon);
+    if (daemon != 0)
+      return daemon == -1; // the daemon has said why
   }
 
-  catch_signals({SIGTERM, SIGINT, SIGQUIT}, on_stop);
-  catch_signals({SIGHUP}, hangup_stops ? on_stop : on_hangup);
-  catch_signals({SIGCHLD, SIGPIPE, SIGXFSZ, SIGALRM, SIGUSR1, SIGUSR2},
-                on_other);
+  const sigset_t mask = catch_signals(options.foreground && !nohup);
+  Log log(options.file);
   open_log(log, options.file);
-  Pings pings(log, options, command, null);
-  if (!options.foreground && !ready(std::move(launcher), null))
+  Pings pings(log, options, null, mask);
+  if (!options.foreground && !ready(launcher, null))
     die("/dev/null", strerror(errno));
   run(options, log, pings);
-  const int64_t end = now();
-  while (!log.flush()) { // it may be that the reader of a pipe is slow
-    if (now() - end > second_ns / 4)
-      die(options.file, "not all lines could be written");
-    log.follow(false); // or it can be opened now
-    nap();
-  }
-  return EXIT_SUCCESS;
+  if (log.flush(250)) // ms, for a reader of standard output that is slow
+    return EXIT_SUCCESS;
+  if (errno != EPIPE) // who ends `pinglog -f -o - | head -1` knows the reason
+    die(options.file != nullptr ? options.file : "standard output",
+        strerror(errno));
+  return EXIT_FAILURE;
 }
