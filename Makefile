@@ -1,5 +1,5 @@
-# make, make musl, make test, make bench, make install, make uninstall, make
-# clean. CXX, CXXFLAGS, LDFLAGS, PREFIX and DESTDIR are the
+# make, make musl, make test, make world, make bench, make install, make
+# uninstall, make clean. CXX, CXXFLAGS, LDFLAGS, PREFIX and DESTDIR are the
 # caller's; `make LDFLAGS=-s` links dynamically, to libc alone.
 
 CXX = g++
@@ -41,6 +41,9 @@ musl:
 test: all
 	cd test && $(MAKE) CXX='$(CXX)' CXXFLAGS='$(CXXFLAGS)' test
 
+world:
+	cd test/world && ./run
+
 bench:
 	cd test/bench && ./run
 
@@ -56,4 +59,4 @@ clean:
 	rm -f pinglog *.o
 	cd test && $(MAKE) clean
 
-.PHONY: all musl test bench install uninstall clean
+.PHONY: all musl test world bench install uninstall clean

@@ -1,0 +1,239 @@
+# shellcheck shell=bash
+# common.sh - what the proofs share. `run` reads it before each of them, with
+# $top (the tree), $world (this directory), $work and $0 (the proof's name).
+
+pinglog=$work/pinglog/pinglog
+answer='echo "64 bytes from 192.0.2.1: icmp_seq=1 ttl=64 time=12.3 ms"'
+
+# --- how a proof ends --------------------------------------------------------
+
+fail() {
+    echo "$*" >"$work/$0.why"
+    exit 1
+}
+skip() {
+    echo "$*" >"$work/$0.why"
+    exit 77
+}
+note() { echo ": $*" >"$work/$0.note"; } # stands behind `ok NAME`
+trap '[ -e "$work/$0.why" ] || echo "line $LINENO: $BASH_COMMAND" >"$work/$0.why"' ERR
+
+need() {
+    local tool
+    for tool; do
+        command -v "$tool" >/dev/null || skip "no $tool on this machine"
+    done
+}
+
+# eventually COMMAND...: waits until it succeeds. The bound is the limit of
+# patience on a busy machine, not an expectation.
+eventually() {
+    local tries
+    for ((tries = 0; tries < 600; ++tries)); do
+        ! "$@" || return 0
+        sleep 0.05
+    done
+    fail "waited in vain for: $*"
+}
+gone() { ! kill -0 "$1" 2>/dev/null; }
+expect() { # WHAT WANTED GOT
+    [ "$2" = "$3" ] || fail "$1: wanted '$2', got '$3'"
+}
+# What a command says and its exit status, for expect().
+said() {
+    local text status=0
+    text=$(timeout 20 "$@" 2>&1) || status=$?
+    echo "$text ($status)"
+}
+ends_with() { # FILE LABEL
+    case $(tail -n 1 "$1") in "$2"*) ;; *) fail "$1 ends with: $(tail -n 1 "$1")" ;; esac
+}
+answered() { # FILE [COUNT]: at least so many
+    [ "$(grep -c ' ok [0-9.]* ms$' "$1" 2>/dev/null)" -ge "${2:-1}" ]
+}
+# Whole lines in their order: cycles of one start, one or more results, one end.
+in_order() { # FILE...
+    sed -E 's/^(start|ping|end) [a-z ]*-*:.+$/\1/' "$@" | tr '\n' ' ' |
+        grep -Eqx '(start (ping )+end )+' || fail "the lines of $* are not in order"
+}
+
+script() { # NAME SHELL-TEXT
+    printf '#!/bin/sh\n%s\n' "$2" >"$1"
+    chmod +x "$1"
+}
+
+# readme PART: README's indented lines from the one that has this, until one that
+# is not indented, without the indentation.
+readme() {
+    awk -v part="$1" '!/^    / { on = 0; next }
+        index($0, part) && !seen { on = seen = 1 }
+        on { print substr($0, 5) }
+        END { exit !seen }' "$top/README" || fail "README has no: $1"
+}
+
+# --- building ----------------------------------------------------------------
+
+# build DIRECTORY [MAKE ARGUMENT...]: the product, by its own Makefile.
+build() {
+    local directory=$1
+    mkdir -p "$directory/test"
+    cp "$top"/{Makefile,daemon.h,daemon.cpp,pinglog.cpp} "$directory"
+    cp "$top/test/Makefile" "$directory/test"
+    "${MAKE:-make}" -C "$@" >"$directory.make" 2>&1 ||
+        fail "$*: $(grep -m 3 -E 'error|warning|undefined|Error' "$directory.make")"
+}
+
+# The tests, in the tree, as `make test` builds them.
+build_tests() {
+    flock "$world" make -s -j 2 -C "$top/test" ../daemon.o daemon_test pinglog_test >tests.make 2>&1 ||
+        skip "the test suite does not build here: $(grep -m 1 -i error tests.make)"
+}
+
+# The options that build against musl with Debian's libstdc++ headers. These are
+# made for glibc and ask for its version.
+musl_headers() {
+    printf -- "'-D__GLIBC_PREREQ(a,b)=0'"
+    g++ -E -x c++ -v /dev/null 2>&1 |
+        sed -n '/^#include </,/^End/s,^ \(/.*/c++/[^/]*\)$, -isystem \1,p' | tr -d '\n'
+}
+
+# --- what every build must do ------------------------------------------------
+
+# core COMMAND...: seen from outside. The command starts pinglog: a path, or
+# qemu and a path.
+core() {
+    local log=$PWD/core.log pid seen
+    script answer "$answer"
+    script silent 'echo $$ >"$0.pid"; trap "" INT TERM; while :; do sleep 1000; done'
+
+    # It detaches: the pipe of $(...) is let go, no terminal, no session leader.
+    seen=$(timeout 20 "$@" -i 0.5 -o core.log -e ./answer 192.0.2.1) || fail "launcher: status $?"
+    pid=${seen#Daemon PID }
+    expect "the launcher's line" "Daemon PID $pid" "$seen"
+    eventually grep -q '^end of time--------:' "$log"
+    grep -q '^ping result--------:192.0.2.1 ok 12.3 ms$' "$log" || fail "no result: $(cat "$log")"
+    read -r _ parent group session terminal _ <<<"$(sed 's/.*) //' "/proc/$pid/stat")"
+    expect "parent, terminal, directory, output" "1 0 / /dev/null" \
+        "$parent $terminal $(readlink "/proc/$pid/cwd") $(readlink "/proc/$pid/fd/1")"
+    [ "$group" != "$pid" ] && [ "$session" != "$pid" ] || fail "it leads its group or session"
+    [ "$session" != "$(sed 's/.*) //' /proc/$$/stat | cut -d ' ' -f 4)" ] || fail "it is in our session"
+
+    # One writer; -k stops it; what it leaves is whole.
+    expect "the second start" "pinglog: $log: already written by PID $pid (-k stops it) (1)" \
+        "$(said "$@" -o core.log -e ./answer 192.0.2.1)"
+    expect "-k" " (0)" "$(said "$@" -k -o core.log)"
+    eventually gone "$pid"
+    in_order "$log"
+    expect "-k without a daemon" "pinglog: $log: no pinglog writes it here (1)" \
+        "$(said "$@" -k -o core.log)"
+
+    # A ping that heeds no signal and never ends is ended at the deadline, with
+    # the process that it started.
+    expect "a silent ping" 'ping result--------:192.0.2.2 fail no answer in 1 s' \
+        "$(timeout 20 "$@" -f -c 1 -i 1 -o - -e ./silent 192.0.2.2 | grep result)"
+    eventually gone "$(cat silent.pid)"
+
+    # A log of the size is renamed, and a new one begun.
+    for _ in {1..60}; do echo 'end of time--------:filler'; done | tee filler >rotate.log
+    timeout 20 "$@" -f -c 2 -i 0.5 -s 1 -o rotate.log -e ./answer 192.0.2.1
+    cmp filler rotate.log.0
+    expect "the new log's lines" 6 "$(wc -l <rotate.log)"
+}
+
+# Beyond 2 GiB lines are appended, a torn one is cut off, and it is rotated.
+huge_log() { # COMMAND...
+    local size=$((3 << 30))
+    truncate -s $((size - 1)) huge.log
+    echo >>huge.log
+    timeout 20 "$@" -f -c 1 -i 0.5 -s 0 -o huge.log -e ./answer 192.0.2.1
+    printf 'ping res' >>huge.log
+    timeout 20 "$@" -f -c 1 -i 0.5 -s 0 -o huge.log -e ./answer 192.0.2.1
+    tail -c +$((size + 1)) huge.log >new
+    in_order new
+    expect "the huge log's new lines" 6 "$(wc -l <new)"
+    timeout 20 "$@" -f -c 1 -i 0.5 -s $((2 << 20)) -o huge.log -e ./answer 192.0.2.1
+    expect "the rotated log's new lines" 3 "$(wc -l <huge.log)"
+    rm huge.log huge.log.0
+}
+
+# on_machine COMPILER EMULATOR CLASS ORDER NAME: builds it, looks at what was
+# built, and runs it under emulation. Its times and file sizes have 64 bits with
+# the Makefile's own flags.
+on_machine() {
+    local word
+    need "$1" "$2" readelf
+    build static CXX="$1" CXXFLAGS='-Os -Werror'
+    readelf -hl static/pinglog >header
+    for word in "$3" "$4 endian" "$5"; do
+        grep -q "$word" header || fail "readelf does not say $word"
+    done
+    ! grep -q INTERP header || fail "it is not static"
+    printf '%s\n' '#include <ctime>' '#include <sys/types.h>' \
+        'static_assert(sizeof(time_t) == 8 && sizeof(off_t) == 8);' >sizes.cpp
+    printf 'include static/Makefile\nsizes:\n\t$(CXX) $(FLAGS) -Werror -c -o sizes.o sizes.cpp\n' |
+        make -s -f - CXX="$1" sizes || fail "time_t or off_t has 32 bits"
+    core "$2" "$PWD/static/pinglog"
+    huge_log "$2" "$PWD/static/pinglog"
+    note "$(stat -c %s static/pinglog) bytes"
+}
+
+# --- bare systems and supervisors --------------------------------------------
+
+# bare: ./root with pinglog, BusyBox and /dev/null, nothing else.
+bare() {
+    local applet
+    need busybox mknod
+    mkdir -p root/dev root/bin
+    cp "$pinglog" root
+    cp "$(command -v busybox)" root/bin
+    for applet in sh ping init; do ln -s busybox "root/bin/$applet"; done
+    "${inside[@]}" /bin/busybox true 2>/dev/null || skip "busybox is not static"
+    mknod -m 666 root/dev/null c 1 3 2>/dev/null || skip "mknod is not allowed"
+    (: <root/dev/null) 2>/dev/null || skip "device files do not work in $PWD"
+}
+# In there, with an empty environment.
+inside=(env -i "$(type -P chroot)" root)
+
+children() { cat "/proc/$1/task/$1/children"; }
+
+# local_bin: pinglog and a ping that answers, first in PATH.
+local_bin() {
+    mkdir bin
+    cp "$pinglog" bin
+    script bin/ping "$answer"
+    PATH=$PWD/bin:$PATH
+}
+
+# service: ./service for a supervisor, with README's run file, but faster. How
+# pinglog ends is noted in ./finished.
+service() {
+    local_bin
+    mkdir service
+    script service/run ''
+    readme '#!/bin/sh' | sed "s,/var/log,$PWD,; s/example/-i 0.2 &/" >service/run
+    script service/finish "echo \"\$1\" >>$PWD/finished"
+}
+# supervised: it goes on after a restart and after down and up. The proof has
+# the functions up, down, restart, pid and status.
+supervised() {
+    local first
+    eventually answered ping.log 2
+    first=$(pid)
+    restart
+    eventually gone "$first"
+    eventually answered ping.log $(($(grep -c ' ok ' ping.log) + 3))
+    [ "$(pid)" != "$first" ] || fail "it was not restarted"
+    for _ in 1 2; do
+        down
+        eventually is_down
+        ends_with ping.log 'end of time--------:'
+        first=$(grep -c ' ok ' ping.log)
+        up
+        eventually answered ping.log $((first + 2))
+    done
+    down
+    eventually is_down
+    in_order ping.log
+    expect "the exit statuses" 0 "$(sort -u finished)"
+}
+is_down() { status | grep -q '^down'; }
