@@ -154,6 +154,22 @@ TEST_F(LockTest, OfAReaderIsNotTakenForAWriters) {
   }
 }
 
+// That of a process in another container has no PID here, as that of an open
+// file. Nobody must be stopped, least of all everybody: kill(0).
+TEST_F(LockTest, OfAProcessThatIsNotSeenFromHereIsRespected) {
+  write_file(log(), "");
+  const int file = open(log().c_str(), O_RDWR | O_CLOEXEC);
+  struct flock whole = {};
+  whole.l_type = F_WRLCK;
+  ASSERT_EQ(fcntl(file, F_OFD_SETLK, &whole), 0);
+  Launch launch = killer();
+  launch.before_exec = [] { setpgid(0, 0); };
+  expect_failure(launch, none_here());
+  expect_failure(quick(), log() + ": locked, but by no pinglog that is seen "
+                                  "from here");
+  close(file);
+}
+
 TEST_F(LockTest, IsSafeFromWhoeverMayOnlyRead) {
   SKIP_UNLESS_NOBODY_CAN_RUN();
   const pid_t daemon = start_daemon(quick());

@@ -94,6 +94,20 @@ TEST_F(SignalsTest, OthersMeanNothingToTheDaemonAtWhateverMoment) {
   expect_a_line_for_each_host(1);
 }
 
+// A process group whose parent is in its session can be stopped, as by a shell.
+TEST_F(SignalsTest, StopFromTheTerminalSuspendsTheForeground) {
+  Launch launch = quick({"-f"});
+  launch.before_exec = [] { setpgid(0, 0); };
+  Process process(launch);
+  await_lines(end_label, 1);
+  process.signal(SIGTSTP);
+  EXPECT_TRUE(eventually([&] { return process_state(process.pid()) == 'T'; }));
+  process.signal(SIGCONT);
+  await_cycles(2);
+  process.signal(SIGTERM);
+  EXPECT_EQ(process.wait().status, 0);
+}
+
 TEST_F(SignalsTest, WhatTheCallerIgnoredOrBlockedHarmsNeitherItNorThePing) {
   // No shell: some clear the mask of signals themselves. sed copies the first
   // of its files and complains of those that are meant for a ping.
