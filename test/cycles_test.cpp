@@ -65,6 +65,18 @@ TEST_F(CyclesTest, CountEndsItAfterSoManyCyclesOfTheirFullLength) {
   }
 }
 
+// Most of them within the same second, were the machine ever so busy.
+TEST_F(CyclesTest, NextOneBeginsAsThisOneEnds) {
+  EXPECT_EQ(run(quick({"-f", "-i", "1", "-c", "5"})).status, 0);
+  const Words lines = log_lines();
+  ASSERT_EQ(lines.size(), 5u * 3);
+  int at_once = 0;
+  for (size_t i = 2; i + 1 < lines.size(); i += 3)
+    at_once += lines[i].substr(strlen(end_label)) ==
+               lines[i + 1].substr(strlen(start_label));
+  EXPECT_GT(at_once, 0) << read_file(log());
+}
+
 TEST_F(CyclesTest, StubbornPingsDoNotMoveTheGridAndNeverOverlap) {
   const std::string ping =
       script("ping", std::string("trap '' INT TERM\n") + note +
