@@ -9,7 +9,6 @@
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::StartsWith;
 using Clock = std::chrono::steady_clock;
 
 class CyclesTest : public Sandbox {
