@@ -1,8 +1,8 @@
 # make, make musl, make test, make world, make bench, make install, make
-# uninstall, make clean. CXX, CXXFLAGS, LDFLAGS, PREFIX and DESTDIR are the
-# caller's; `make LDFLAGS=-s` links dynamically, to libc alone.
+# uninstall, make clean. The caller may set CXX (make has a default), CXXFLAGS,
+# LINK, LDFLAGS, PREFIX and DESTDIR. `make LDFLAGS=-s` links dynamically, to
+# libc alone. The linker of macOS needs `make LINK= LDFLAGS=`.
 
-CXX = g++
 CXXFLAGS = -Os
 LDFLAGS = -static -s -Wl,--gc-sections
 PREFIX = /usr/local
@@ -29,14 +29,13 @@ pinglog.o: pinglog.cpp daemon.h
 # musl-gcc knows no headers of C++. Those of g++ are made for glibc, and ask
 # for its version.
 musl:
-	@command -v musl-gcc >/dev/null || { \
-		echo "make musl: no musl-gcc (Debian: apt-get install musl-tools)"; \
-		exit 1; }
+	@command -v musl-gcc >/dev/null || { echo "make musl: no musl-gcc" \
+		"(Debian: apt-get install musl-tools)"; exit 1; }
 	rm -f pinglog daemon.o pinglog.o
 	headers=$$(g++ -E -x c++ -v /dev/null 2>&1 | \
-		sed -n 's,^ \(/.*/c++/.*\),-isystem \1,p') && \
-	$(MAKE) CXX=musl-gcc \
-		CXXFLAGS="-Os '-D__GLIBC_PREREQ(a,b)=0' $$(echo $$headers)" all
+		sed -n 's,^ \(/.*/c++/[^/]*\)$$,-isystem \1,p') && \
+	$(MAKE) CXX=musl-gcc CXXFLAGS="$(CXXFLAGS) \
+		'-D__GLIBC_PREREQ(a,b)=0' $$(echo $$headers)" all
 
 test: all
 	cd test && $(MAKE) CXX='$(CXX)' CXXFLAGS='$(CXXFLAGS)' test
@@ -48,15 +47,16 @@ bench:
 	cd test/bench && ./run
 
 install: all
-	mkdir -p $(DESTDIR)$(PREFIX)/bin
-	cp -f pinglog $(DESTDIR)$(PREFIX)/bin/pinglog
-	chmod 755 $(DESTDIR)$(PREFIX)/bin/pinglog
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
+	cp -f pinglog "$(DESTDIR)$(PREFIX)/bin/pinglog"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/pinglog"
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/pinglog
+	rm -f "$(DESTDIR)$(PREFIX)/bin/pinglog"
 
 clean:
 	rm -f pinglog *.o
 	cd test && $(MAKE) clean
 
+.NOTPARALLEL: # `make -j clean all` has to clean first
 .PHONY: all musl test world bench install uninstall clean

@@ -1,13 +1,12 @@
-// daemon.h - become a daemon the way daemon(7) asks, and let the caller know.
+// daemon.h - become a daemon as daemon(7) asks, and say when it is up.
 //
-// The order: reset_process(), detach(), then open whatever the daemon needs,
-// with its errors still going to the terminal, then ready(). A program that
-// stays in the foreground does the first alone.
+// The order: reset_process(), detach(), then open whatever the daemon needs
+// while its errors still reach the terminal, then ready(). A program that stays
+// in the foreground calls reset_process() alone.
 
 #ifndef DAEMON_H
 #define DAEMON_H
 
-#include <sys/types.h>
 #include <unistd.h>
 
 // Owns one descriptor and closes it; -1 is none.
@@ -15,6 +14,7 @@ class Descriptor {
 public:
   explicit Descriptor(int fd = -1) : fd_(fd) {}
   Descriptor(const Descriptor &) = delete;
+  Descriptor &operator=(const Descriptor &) = delete;
   ~Descriptor() { reset(); }
 
   int get() const { return fd_; }
@@ -23,41 +23,41 @@ public:
       (void)close(fd_); // whatever it returns, the descriptor is gone
     fd_ = fd;
   }
-  // Takes what the other one owns.
-  void take(Descriptor &other) {
-    reset(other.fd_);
-    other.fd_ = -1;
-  }
 
 private:
   int fd_;
 };
 
-// Makes a pipe; both ends are closed on exec. False with errno of pipe(2) or
+// Both ends are closed on exec. Returns false with errno of pipe(2) or
 // fcntl(2).
-[[nodiscard]] bool open_pipe(Descriptor &output, Descriptor &input);
+[[nodiscard]] bool open_pipe(Descriptor &read_end, Descriptor &write_end);
 
-// Sheds what is inherited through exec (POSIX, execve): closes all descriptors
-// above standard error, gives every signal its default action and unblocks it
-// (a SIGCHLD ignored makes waitpid() useless), opens /dev/null on those of the
-// descriptors 0 to 2 that are closed, and once more above 2, closed on exec.
-// Returns the latter, or none with errno of open(2).
-[[nodiscard]] Descriptor reset_process();
+// A daemon closes the descriptors above standard error that it inherited
+// (daemon(7), step 1). A foreground program keeps them open until it executes
+// another program: its caller may hold a lock through one.
+enum class Inherited { close, close_on_exec };
 
-// Forks the daemon, which goes on from here, and lets the launcher wait for it.
-// Returns 0 in the daemon, which has no terminal, leads no session, is in "/"
-// with umask 0, and has `launcher` to give to ready(). Returns its PID in the
-// launcher once it has called ready(), or -1 with errno 0 if it has ended
-// before, which is for it to explain. Returns -1 with errno of pipe(2),
-// fcntl(2), fork(2), chdir(2) or setsid(2), in whichever process that failed:
-// say so and exit. Record locks are not inherited by fork (POSIX, fcntl): take
-// them after this.
-[[nodiscard]] pid_t detach(Descriptor &launcher);
+// Undoes what the process inherited across exec (POSIX, execve): treats the
+// descriptors as asked, gives every signal its default action and unblocks it.
+// Makes /dev/null standard input, and standard output or error where that is
+// closed, so that no file opened later gets their numbers. Returns false with
+// errno of open(2) or dup2(2).
+[[nodiscard]] bool reset_process(Inherited descriptors);
 
-// The daemon's last step: points standard input, output and error at `null` and
-// sends its PID to the launcher, which lets go of the terminal. Returns false
-// with errno of dup2(2). A launcher that was killed meanwhile is no error: the
-// daemon is up and needs it no longer. SIGPIPE must not be at its default.
-[[nodiscard]] bool ready(Descriptor &launcher, const Descriptor &null);
+// Forks the daemon. On success, returns only in the daemon: without a terminal,
+// not a session leader, in "/", with umask 0, and with `launcher` to give to
+// ready(). Once the daemon has called ready(), the launcher prints
+// "Daemon PID n DUTY" and exits with status 0. If the daemon exits first, it
+// has to say why; the launcher exits with status 1. Returns false with errno of
+// pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2) in the process whose call
+// failed. A forked process does not inherit record locks: take them after this
+// call.
+[[nodiscard]] bool detach(Descriptor &launcher, const char *duty);
+
+// The daemon's last step: points standard output and error at /dev/null, which
+// standard input already is, and tells the launcher its PID. Returns false with
+// errno of dup2(2) or write(2). A launcher that was killed is no error. All
+// signals must be blocked: one would interrupt the write, and SIGPIPE is fatal.
+[[nodiscard]] bool ready(Descriptor &launcher);
 
 #endif

@@ -1,20 +1,20 @@
 // pinglog.cpp - logs, every few seconds, whether hosts answer ping.
 //
-// A cycle: the start line, one ping for each host, the result lines as the
-// pings end, the end line. Cycles start on a grid of the monotonic clock.
+// A cycle: the start line, one ping for each host, a result line as each ping
+// ends, the end line. The monotonic clock decides when a cycle starts.
 //
-// A ping writes to a pipe that is read when it has ended: until then the kernel
-// holds the little that it prints, and drops what is too much. So there is
-// nothing to wake up for but an end, a signal or the grid.
+// A ping writes to a pipe, which is read once the ping has ended: the kernel
+// holds the little that a ping prints, and drops any excess. So pinglog wakes
+// up only when a ping ends, a signal arrives or the next cycle is due.
 //
-// Only a signal, -c, or nobody who reads its standard output ends it. What a
-// ping fails of is in its result line; what the log fails of is tried again.
+// pinglog exits only on a signal, after -c cycles, when nobody reads its
+// standard output any longer, or when another pinglog has replaced it. A ping's
+// failure goes into its result line; a failed write is retried.
 
 #include "daemon.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -23,26 +23,33 @@
 #include <ctime>
 #include <fcntl.h>
 #include <new>
+#include <optional>
 #include <poll.h>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <utility>
+extern char **environ; // POSIX, environ: no header has to declare it
 
 namespace {
 
 constexpr int64_t second_ns = 1'000'000'000;
+constexpr size_t longest_host = 255; // as in the DNS
 constexpr size_t longest_reason = 200;
-
+constexpr size_t longest_line = 1024; // an outage has 560 bytes at most
 constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
+constexpr char outage_label[] = "ping outage--------:";
 constexpr char end_label[] = "end of time--------:";
 constexpr char lost_label[] = "lines lost---------:";
+constexpr char rename_label[] = "log not renamed----:";
+constexpr const char *labels[] = {start_label, result_label, outage_label,
+                                  end_label,   lost_label,   rename_label};
 
 volatile sig_atomic_t stop_requested = 0;
 
 void on_stop(int) { stop_requested = 1; }
-void on_child(int) {} // it ends pselect()
+void on_child(int) {} // its arrival ends pselect()
 
 [[noreturn]] void die(const char *object, const char *reason,
                       const char *hint = "") {
@@ -51,67 +58,103 @@ void on_child(int) {} // it ends pselect()
 }
 
 int64_t now() {
-  timespec time = {};
-  (void)clock_gettime(CLOCK_MONOTONIC, &time); // only unknown clocks fail
+  timespec time;
+  if (clock_gettime(CLOCK_MONOTONIC, &time) == -1)
+    die("clock", strerror(errno));
   return time.tv_sec * second_ns + time.tv_nsec;
+}
+
+// As ctime(3) writes it: Sun Nov 22 07:44:57 2026. Valid until the next call.
+const char *text_of(time_t time) {
+  static char text[32]; // ctime_r() needs 26
+  (void)ctime_r(&time, text);
+  text[strcspn(text, "\n")] = '\0';
+  return text;
 }
 
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
-// --- Options -----------------------------------------------------------------
+// Called only at the start: nothing is ever freed.
+template <typename Type> Type *allocate(size_t count) {
+  void *memory = malloc(count * sizeof(Type));
+  if (memory == nullptr)
+    die("memory", strerror(errno));
+  return static_cast<Type *>(memory);
+}
+
+char *join(const char *first, const char *second, const char *third = "") {
+  const size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
+  char *whole = allocate<char>(size);
+  (void)snprintf(whole, size, "%s%s%s", first, second, third);
+  return whole;
+}
+
+// The daemon will be in another directory.
+const char *absolute(const char *name) {
+  if (name[0] == '/')
+    return name;
+  char directory[4096]; // not every system has PATH_MAX
+  if (getcwd(directory, sizeof directory) == nullptr)
+    die(name, strerror(errno));
+  return join(directory, "/", name);
+}
 
 constexpr char help[] =
-    R"(usage: pinglog [-f] [-c n] [-e ping] [-i s] [-o file] [-s KiB] [host ...]
+    R"(usage: pinglog [-f] [-c n] [-e ping] [-i s] [-o file] [-q n] [-s KiB] [host...]
        pinglog -k [-o file] | -h | -V
-Logs, every few seconds and for ever, whether hosts answer ping.
+Logs, every few seconds and forever, whether hosts answer ping.
 
   host ...   the hosts to ping (default www.baidu.com)
-  -c n       end after n cycles (default: never)
-  -e ping    the command to run, `-c 1 HOST` behind it (default ping -n)
+  -c n       exit after n cycles (default: never)
+  -e ping    the command to run; `-c 1 HOST` is appended (default ping -n)
   -f         stay in the foreground (default: become a daemon)
-  -i s       the interval in seconds, 0.01 to 86400 (default 3)
+  -i s       interval and timeout in seconds, 0.01 to 86400 (default 3)
   -k         stop the pinglog that writes this log
   -o file    the log (default /home/ping.log); -f -o - is standard output
-  -s KiB     rename a log of this size to FILE.0 (default 10240; 0: never)
-  -h, -V     print this, the version
+  -q n       log only changes, and every n-th cycle in full (default 1)
+  -s KiB     size limit of file and file.0 together (default 20480; 0: none)
+  -h, -V     print this help, or the version
 
-The log holds three lines a cycle, a result for each host, ok or fail:
-  start time---------:Sun Nov 22 07:44:57 2026
-  ping result--------:www.baidu.com ok 12.3 ms
-  end of time--------:Sun Nov 22 07:45:00 2026
-Stop it:        pinglog -k
-Find failures:  grep ' fail ' /home/ping.log
+Two failures of a host in a row begin an outage, which has lines of its own:
+  grep -ahs 'was down' /home/ping.log.0 /home/ping.log
 )";
+constexpr char version[] = "pinglog 2.0\n";
 constexpr char default_log[] = "/home/ping.log";
 constexpr const char *default_host = "www.baidu.com";
-constexpr int64_t most_number = 1'000'000'000'000;
+constexpr int64_t largest_number = 1'000'000'000'000;
 
 struct Options {
-  const char *command = "ping -n";
-  char **words;     // COMMAND -c 1 HOST
-  char **host_word; // the last of them
-  const char *path; // where the first of them was found
+  const char *ping = "ping -n";
   int64_t count = INT64_MAX;
-  const char *file = default_log; // nullptr: standard output
+  const char *file = default_log;
+  bool to_stdout = false; // and not to the file
   bool foreground = false;
   int64_t interval_ns = 3 * second_ns;
   bool kill = false;
-  int64_t limit = int64_t{10240} * 1024; // bytes, 0: none
+  int64_t full_every = 1;
+  int64_t limit = int64_t{20480} * 1024; // bytes, 0: none
   const char *const *hosts = &default_host;
   int host_count = 1;
 };
 
-[[noreturn]] void refuse(const char *what, const char *value) {
-  const int usage = strstr(help, "Logs") - help; // its first two lines
-  (void)dprintf(STDERR_FILENO, "pinglog: bad %s: '%s'\n%.*s-h explains\n", what,
-                value, usage, help);
+// Prints only the first line of the advice.
+[[noreturn]] void refuse(const char *what, const char *word,
+                         const char *advice) {
+  (void)dprintf(STDERR_FILENO, "pinglog: %s: '%s'\n%.*s\n", what, word,
+                static_cast<int>(strcspn(advice, "\n")), advice);
   exit(2);
+}
+
+// The advice is the option's own line of the help.
+[[noreturn]] void refuse_value(const char *option, const char *value) {
+  const char *const line = strstr(help, join("\n  ", option, " "));
+  refuse(join("bad ", option), value, line + strlen("\n  "));
 }
 
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 
-// A decimal number, in units of 1 / `one`. strtod() would add 6 KiB, and take
-// blanks, signs, exponents and names of numbers.
+// The option's value times `one`. strtod() would add 6 KiB, and accept blanks,
+// signs, exponents and names of numbers.
 int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
   int64_t value = 0;
   const char *next = optarg;
@@ -121,130 +164,135 @@ int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
     for (int64_t place = one / 10; is_digit(*++next); place /= 10)
       value += (*next - '0') * place;
   if (next == optarg || *next != '\0' || value < low || value > high)
-    refuse(option, optarg);
+    refuse_value(option, optarg);
   return value;
 }
 
-bool is_host(const char *word) {
+void check_host(const char *word) {
   const size_t length = strlen(word);
-  return length > 0 && length <= 255 && // as in the DNS
-         word[0] != '-' && std::all_of(word, word + length, is_visible);
+  if (word[0] == '-')
+    refuse("bad host", word, "options come before hosts");
+  if (length == 0 || length > longest_host ||
+      !std::all_of(word, word + length, is_visible))
+    refuse("bad host", word, "a host is 1 to 255 visible ASCII characters");
 }
 
-// Zeroed, and only for the start: what it returns is never freed.
-template <typename Type> Type *allocate(size_t count) {
-  void *memory = calloc(count, sizeof(Type));
-  if (memory == nullptr)
-    die("memory", strerror(errno));
-  return static_cast<Type *>(memory);
-}
-
-char *join(const char *first, const char *between, const char *second) {
-  const size_t size = strlen(first) + strlen(between) + strlen(second) + 1;
-  char *whole = allocate<char>(size);
-  (void)snprintf(whole, size, "%s%s%s", first, between, second);
-  return whole;
-}
-
-// The daemon will be in another directory.
-const char *absolute(const char *name) {
-  char directory[PATH_MAX];
-  if (name[0] == '/')
-    return name;
-  if (getcwd(directory, sizeof directory) == nullptr)
-    die(name, strerror(errno));
-  return join(directory, "/", name);
-}
-
-// Searches PATH once, before the directory changes. An empty entry is not the
-// current directory, as it is for execvp().
-const char *find_command(const char *word) {
-  const char *path = getenv("PATH");
-  char *rest =
-      join(path != nullptr ? path : "/usr/sbin:/usr/bin:/sbin:/bin", "", "");
-  const char *file = strchr(word, '/') != nullptr ? word : "";
-  while (access(file, X_OK) == -1) {
-    const char *directory = file == word ? nullptr : strtok(rest, ":");
-    if (directory == nullptr)
-      die(word, strerror(errno));
-    file = join(directory, "/", word);
-    rest = nullptr;
-  }
-  return absolute(file);
-}
-
-void prepare_command(Options &options) {
-  char *rest = join(options.command, " -c", " 1");
-  char **word = allocate<char *>(strlen(rest)); // more than it has words
-  options.words = word;
-  for (; (*word = strtok(rest, " \t")) != nullptr; ++word)
-    rest = nullptr;
-  if (word == options.words + 2) // -c 1 alone
-    refuse("-e", options.command);
-  options.host_word = word;
-  options.path = find_command(options.words[0]);
+[[noreturn]] void print_and_exit(const char *text) {
+  exit(dprintf(STDOUT_FILENO, "%s", text) < 0);
 }
 
 Options parse_options(int argc, char **argv) {
   Options options;
   opterr = 0;
-  // getopt() takes `--word` for an option `-` with a value.
-  for (int option; (option = getopt(argc, argv, ":c:e:fhi:ko:s:V-:")) != -1;) {
-    const char name[] = {'-', static_cast<char>(optopt), '\0'};
-    if (option == '-' && strcmp(optarg, "help") == 0)
-      option = 'h';
-    if (option == '-' && strcmp(optarg, "version") == 0)
-      option = 'V';
+  // Some getopt()s move the hosts to the end. None does if it is called only
+  // for words that begin with '-'.
+  while (optind < argc && argv[optind][0] == '-') {
+    const char *const word = argv[optind];
+    // Not every getopt() accepts these words.
+    if (strcmp(word, "--help") == 0)
+      print_and_exit(help);
+    if (strcmp(word, "--version") == 0)
+      print_and_exit(version);
+    const int option = getopt(argc, argv, ":c:e:fhi:ko:q:s:V");
+    if (option == -1)
+      break;
     switch (option) {
-    case 'c': options.count = decimal("-c", 1, 1, most_number); break;
-    case 'e': options.command = optarg; break;
+    case 'c': options.count = decimal("-c", 1, 1, largest_number); break;
+    case 'e': options.ping = optarg; break;
     case 'f': options.foreground = true; break;
-    case 'h': exit(dprintf(STDOUT_FILENO, "%s", help) < 0);
+    case 'h': print_and_exit(help);
     case 'i':
       options.interval_ns =
           decimal("-i", second_ns, second_ns / 100, 86400 * second_ns);
       break;
     case 'k': options.kill = true; break;
     case 'o': options.file = optarg; break;
-    case 's': options.limit = 1024 * decimal("-s", 1, 0, most_number); break;
-    case 'V': exit(dprintf(STDOUT_FILENO, "pinglog 1.0\n") < 0);
-    case ':': refuse("option without a value", name);
-    case '-': refuse("option", argv[optind - 1]);
-    default: refuse("option", name);
+    case 'q': options.full_every = decimal("-q", 1, 1, largest_number); break;
+    case 's': options.limit = 1024 * decimal("-s", 1, 0, largest_number); break;
+    case 'V': print_and_exit(version);
+    case ':': refuse("bad option", word, "it needs a value");
+    default: refuse("bad option", word, "pinglog -h lists the options");
     }
   }
   if (optind < argc) { // argc can be 0
     options.hosts = argv + optind;
     options.host_count = argc - optind;
   }
-  for (int i = optind; i < argc; ++i)
-    if (options.kill || !is_host(argv[i]))
-      refuse(options.kill ? "-k with host" : "host", argv[i]);
-  const bool to_stdout = strcmp(options.file, "-") == 0;
-  if (options.file[0] == '\0' ||
-      (to_stdout && (options.kill || !options.foreground)))
-    refuse("-o", options.file);
-  options.file = to_stdout ? nullptr : absolute(options.file);
+  if (options.kill && optind < argc)
+    refuse("bad host", argv[optind], "-k takes no host");
+  std::for_each(options.hosts, options.hosts + options.host_count, check_host);
+  options.to_stdout = strcmp(options.file, "-") == 0;
+  if (options.to_stdout && (options.kill || !options.foreground))
+    refuse("bad -o", options.file, "-o - needs -f, and does not go with -k");
+  options.file = options.to_stdout ? "standard output" : absolute(options.file);
   return options;
 }
 
-// --- What a ping said --------------------------------------------------------
-
-// What stands behind the host: " ok", " ok 12.3 ms" or " fail REASON".
-struct Verdict {
-  char text[sizeof " fail " + longest_reason];
+// What execv() needs to run a ping.
+struct Command {
+  const char *path; // the file of the first word
+  char **words;     // COMMAND -c 1 HOST
+  char **host_word; // the last of them, set in the child
 };
 
-// True of lines that pings print in any case, and of those nobody can read.
-bool is_usual(const char *line) {
-  for (const char *beginning : {"PING", "Ping", "--- ", "rtt", "round-trip"})
-    if (strncmp(line, beginning, strlen(beginning)) == 0)
-      return true;
-  return strstr(line, "socktype:") != nullptr ||
-         line[strspn(line, " ?")] == '\0';
+// A directory can be executable too. Returns false with errno.
+bool is_command(const char *file) {
+  struct stat status;
+  if (stat(file, &status) == -1)
+    return false;
+  errno = EACCES; // as execv() says it
+  return S_ISREG(status.st_mode) && access(file, X_OK) == 0;
 }
 
-// The line that explains best: the first unusual one, or else the statistics.
+// Searches PATH once, before the directory changes.
+const char *find_command(const char *word) {
+  const char *path = getenv("PATH");
+  char *rest = join(path != nullptr ? path : "/usr/bin:/sbin:/bin", "");
+  const char *file = strchr(word, '/') != nullptr ? word : "";
+  while (!is_command(file)) {
+    const char *directory = file == word ? nullptr : strtok(rest, ":");
+    if (directory == nullptr)
+      die(word, strerror(errno), " (use -e)");
+    file = join(directory, "/", word);
+    rest = nullptr;
+  }
+  return absolute(file);
+}
+
+Command prepare_command(const char *text) {
+  char *rest = join(text, " -c 1");
+  char **const words = allocate<char *>(strlen(rest)); // more than needed
+  char **word = words;
+  for (; (*word = strtok(rest, " \t")) != nullptr; ++word)
+    rest = nullptr;
+  if (word == words + 2) // -c 1 alone
+    refuse_value("-e", text);
+  word[1] = nullptr; // word[0] will be the host
+  // Pings translate `time=`. setenv() would take 16 KiB of memory.
+  static char language[] = "LC_ALL=C";
+  for (char **entry = environ; *entry != nullptr; ++entry)
+    if (strncmp(*entry, "LC_", 3) == 0 || strncmp(*entry, "LANG=", 5) == 0)
+      *entry = language;
+  return {find_command(words[0]), words, word};
+}
+
+struct Verdict {
+  bool answered;
+  char text[longest_reason + 1]; // `12.3 ms` or none; or why it failed
+};
+
+// True for lines that do not explain a failure: those that every ping prints,
+// notices, and blank or unreadable ones.
+bool is_usual(const char *line) {
+  for (const char *part :
+       {"PING ", "Ping ", "--- ", "rtt ", "round-trip ",
+        "socktype:", "Warning:", "WARNING:", "Redirect", "preload"})
+    if (strstr(line, part) != nullptr)
+      return true;
+  return line[strspn(line, " ?")] == '\0';
+}
+
+// The first line that is not usual, or else the statistics.
 const char *find_reason(char *output) {
   const char *statistics = nullptr;
   for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr)
@@ -255,469 +303,604 @@ const char *find_reason(char *output) {
   return statistics;
 }
 
-// What a ping's output and its end mean. The output, with a NUL behind it, is
-// made printable: whoever answers a ping has written a part of it.
-// `patience_ns` is the time after which the ping had to be ended, 0 if it had
-// not.
-Verdict judge(char *output, ssize_t size, int status, int64_t patience_ns) {
-  Verdict verdict = {" ok"};
-  char *const text = verdict.text;
-  constexpr size_t room = sizeof verdict.text;
+// Copies the number from `time=12.3 ms`. One above the interval is nonsense:
+// the clock was set while ping waited.
+bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
+  const char *time = strstr(output, "time=");
+  if (time == nullptr)
+    return false;
+  time += strlen("time=");
+  time += strspn(time, " ");
+  const size_t length = strspn(time, ".0123456789");
+  if (!is_digit(*time) || strncmp(time + length, " ms", 3) != 0 ||
+      strtol(time, nullptr, 10) > interval_ns / 1'000'000)
+    return false;
+  (void)snprintf(verdict.text, sizeof verdict.text, "%.*s ms",
+                 static_cast<int>(length), time);
+  return true;
+}
+
+// A ping that has not ended has no status. One that pinglog had to end is
+// overdue. The output is made printable: a remote host wrote part of it.
+Verdict judge(char *output, size_t size, std::optional<int> status,
+              bool overdue, int64_t interval_ns) {
   for (char *byte = output; byte < output + size; ++byte)
     if (!is_visible(*byte) && *byte != ' ' && *byte != '\n')
       *byte = '?';
-  // `time=12.3 ms`, where there is one.
-  const char *time = strstr(output, "time=");
-  time = time != nullptr ? time + strlen("time=") : "";
-  const int digits = strspn(time, "0123456789.");
-  const bool timed = digits > 0 && digits < 16 && time[0] != '.' &&
-                     strncmp(time + digits, " ms", 3) == 0;
-  // oping, interrupted before it could send anything, exits 0.
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-      (timed || strstr(output, " 0 received") == nullptr)) {
-    if (timed)
-      (void)snprintf(text, room, " ok %.*s ms", digits, time);
+  Verdict verdict = {};
+  const bool exited = status.has_value() && WIFEXITED(*status);
+  const bool timed = find_time(output, interval_ns, verdict);
+  // oping exits with status 0 if it is interrupted before it could send. A ping
+  // that was killed, but had printed a time, was answered.
+  const bool unanswered = !timed && strstr(output, " 0 received") != nullptr;
+  verdict.answered = exited ? WEXITSTATUS(*status) == 0 && !unanswered : timed;
+  if (verdict.answered)
     return verdict;
-  }
+  char *const text = verdict.text;
+  constexpr size_t room = sizeof verdict.text;
   if (const char *reason = find_reason(output))
-    (void)snprintf(text, room, " fail %s", reason);
-  else if (patience_ns > 0)
-    (void)snprintf(text, room, " fail no answer in %g s", patience_ns / 1e9);
-  else if (WIFSIGNALED(status))
-    (void)snprintf(text, room, " fail killed by signal %d", WTERMSIG(status));
+    (void)snprintf(text, room, "%s", reason);
+  else if (overdue)
+    (void)snprintf(text, room, "no answer in %g s",
+                   static_cast<double>(interval_ns) / second_ns);
+  else if (exited)
+    (void)snprintf(text, room, "exit status %d", WEXITSTATUS(*status));
   else
-    (void)snprintf(text, room, " fail exit status %d", WEXITSTATUS(status));
+    (void)snprintf(text, room, "killed by signal %d", WTERMSIG(*status));
   return verdict;
 }
 
-// --- The log -----------------------------------------------------------------
-
-// No link is followed, no terminal acquired, no FIFO waited for.
+// Follows no link, acquires no terminal, waits for no FIFO.
 constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
 
-// The PID of the process that has locked the file for writing, 0 where it has
-// none here (a container), or -1 with errno of open(2), ESRCH if there is none.
-// Locks for reading do not count: whoever may read the log can take one.
-pid_t writer_of(const char *path) {
-  const Descriptor file(open(path, O_RDONLY | careful));
-  if (file.get() == -1)
-    return -1;
+// True if this is the file that has the name now.
+bool has_name(const Descriptor &file, const char *path) {
+  struct stat open;
+  struct stat named;
+  return fstat(file.get(), &open) == 0 && lstat(path, &named) == 0 &&
+         open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+// The PID of the process that has locked the file for writing. 0 if there is
+// none, or if it has no PID here, being in another container.
+pid_t writer_of(const Descriptor &file) {
   struct flock lock = {}; // the whole file
   lock.l_type = F_RDLCK;
   const bool asked = fcntl(file.get(), F_GETLK, &lock) == 0;
-  errno = ESRCH;
-  return asked && lock.l_type != F_UNLCK ? std::max<pid_t>(lock.l_pid, 0) : -1;
+  return asked && lock.l_type != F_UNLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
 }
 
-// The log file, or standard output, and three promises about it.
-// One writer: a file that is open is locked, by a record lock on itself, which
-// goes with a kill. Closing any descriptor of a file drops its lock (POSIX,
-// fcntl): an old file is closed before a new one, maybe the same, is opened.
-// Whole lines: a part of a line is taken back, also one that another has left.
-// No silent loss: what cannot be written waits in the queue, and what does not
-// fit in there is counted. Only an end loses it, and with -f says so.
-class Log {
+// The lock that makes pinglog the only writer of its log: a record lock, which
+// a kill releases, on FILE.lock. The log itself does not serve: others may
+// rename or lock it, and closing any descriptor of it, say standard error,
+// would drop the lock (POSIX, fcntl).
+class Lock {
 public:
-  explicit Log(const char *path)
-      : path_(path), file_(path == nullptr ? STDOUT_FILENO : -1) {}
+  explicit Lock(const char *path) : path_(path) {}
 
-  // Makes sure that file_ is the one that has the name now, open and locked, or
-  // that standard output takes a line. False with errno of open(2), ENOTSUP if
-  // it is no regular file, EAGAIN if another has locked it or the reader
-  // stalls.
-  [[nodiscard]] bool get_ready(int patience_ms) {
-    struct stat status;
-    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
-    errno = EAGAIN;
-    if (is_stdout()) // a pipe that is not read must not stall the pings
-      return poll(&output, 1, patience_ms) == 1;
-    if (is_named(file_, status))
-      return true;
-    file_.reset();
-    // 0644 in the foreground too, where the umask is the caller's.
-    const mode_t mask = umask(0);
-    Descriptor file(open(path_, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
-    (void)umask(mask);
-    if (file.get() == -1)
-      return false;
-    // A file system without locks is no reason to log nothing.
+  bool is_anothers() const { return is_anothers_; }
+
+  // Locks the file that has the name now. Returns the reason of a failure.
+  [[nodiscard]] const char *hold() {
+    if (has_name(file_, path_))
+      return nullptr;
+    file_.reset(open(path_, O_RDWR | O_CREAT | careful, 0600));
+    if (file_.get() == -1)
+      return strerror(errno);
     struct flock lock = {}; // the whole file
     lock.l_type = F_WRLCK;
-    const bool refused = fcntl(file.get(), F_SETLK, &lock) == -1 &&
-                         (errno == EAGAIN || errno == EACCES);
-    // Whoever had it locked may just have renamed it.
-    const bool is_ours = !refused && is_named(file, status);
-    errno = is_ours ? ENOTSUP : EAGAIN;
-    if (!is_ours || !S_ISREG(status.st_mode) || !end_torn_line(file))
-      return false;
-    file_.take(file);
-    return true;
+    // On a file system without locks, log all the same.
+    if (fcntl(file_.get(), F_SETLK, &lock) == 0 ||
+        (errno != EAGAIN && errno != EACCES))
+      return nullptr;
+    is_anothers_ = true;
+    const pid_t writer = writer_of(file_);
+    if (writer == 0)
+      return "locked by an unknown process, perhaps in another container";
+    (void)snprintf(reason_, sizeof reason_,
+                   "already written by PID %ld (-k stops it)", long{writer});
+    return reason_;
   }
 
-  // Renames a file of that size, if it is not 0, so that the next line makes a
-  // new one. Where it may not be renamed, it grows on.
-  void rotate(int64_t limit) const {
-    char old_path[PATH_MAX + sizeof ".0"];
+private:
+  const char *const path_;
+  Descriptor file_;
+  bool is_anothers_ = false;
+  char reason_[64];
+};
+
+// The file that has the log's name now, or standard output. It gets whole lines
+// only. Most functions return the reason of a failure, or nullptr.
+class LogFile {
+public:
+  LogFile(const char *path, bool is_stdout)
+      : path_(path), old_path_(join(path, ".0")), is_stdout_(is_stdout),
+        file_(is_stdout ? STDOUT_FILENO : -1) {}
+
+  bool reader_is_gone() const { return reader_is_gone_; }
+
+  [[nodiscard]] const char *open() {
+    struct stat named;
+    if (lstat(path_, &named) == 0 && !S_ISREG(named.st_mode))
+      return "not a regular file (for standard output, -f -o -)";
+    constexpr int flags = O_RDWR | O_CREAT | O_APPEND | careful;
+    file_.reset(::open(path_, flags, 0644));
+    rename_error_ = 0; // each file says why it is not renamed
+    return file_.get() == -1 ? strerror(errno) : nullptr;
+  }
+
+  // After a kill or a power failure: cuts off an unfinished line of pinglog;
+  // other text gets a newline.
+  [[nodiscard]] const char *end_torn_line() {
+    char tail[longest_line];
+    const off_t size = lseek(file_.get(), 0, SEEK_END);
+    const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
+    const ssize_t length =
+        size == -1 ? -1 : pread(file_.get(), tail, sizeof tail, from);
+    ssize_t whole = length; // without the torn line
+    while (whole > 0 && tail[whole - 1] != '\n')
+      --whole;
+    const size_t torn = static_cast<size_t>(length - whole);
+    for (const char *label : labels)
+      if (torn > 0 && torn < sizeof tail &&
+          memcmp(tail + whole, label, std::min(torn, strlen(label))) == 0 &&
+          ftruncate(file_.get(), from + whole) == 0)
+        return nullptr;
+    if (length != -1 && (torn == 0 || ::write(file_.get(), "\n", 1) == 1))
+      return nullptr;
+    const char *const reason = strerror(errno);
+    file_.reset(); // or the next line would be appended to the torn one
+    return reason;
+  }
+
+  // Makes sure that the open file is the one that has the name now, or waits
+  // until standard output takes a line.
+  [[nodiscard]] const char *get_ready(int patience_ms) {
+    if (is_stdout_)
+      return poll_stdout(patience_ms);
+    if (has_name(file_, path_))
+      return nullptr;
+    const char *const reason = open();
+    return reason == nullptr ? end_torn_line() : reason;
+  }
+
+  // Renames the file if it has reached this size, so that the next line makes a
+  // new one. Returns a reason only once; meanwhile the file grows.
+  [[nodiscard]] const char *rotate(int64_t size) {
     struct stat status;
-    if (limit == 0 || is_stdout() || fstat(file_.get(), &status) == -1 ||
-        status.st_size < limit || !is_named(file_, status))
-      return;
-    (void)snprintf(old_path, sizeof old_path, "%s.0", path_);
-    (void)rename(path_, old_path);
+    if (size == 0 || is_stdout_ || fstat(file_.get(), &status) == -1 ||
+        status.st_size < size || !has_name(file_, path_))
+      return nullptr;
+    const int error = rename(path_, old_path_) == -1 ? errno : 0;
+    const bool is_new = error != std::exchange(rename_error_, error);
+    return error != 0 && is_new ? strerror(error) : nullptr;
   }
 
-  void add(const char *label, const char *text, const char *rest = "") {
-    const size_t room = sizeof queue_ - queued_;
-    const size_t size =
-        snprintf(queue_ + queued_, room, "%s%s%s\n", label, text, rest);
-    // Behind a line that is lost all are, until their number can be written.
-    if (lost_ > 0 || size >= room)
+  // Writes a line and returns how much of it was written, or -1 with errno.
+  ssize_t write(const char *line, size_t size) {
+    const ssize_t written = ::write(file_.get(), line, size);
+    if (written <= 0 || static_cast<size_t>(written) == size)
+      return written;
+    // Cut the partial line off. On a pipe, lseek() fails and ftruncate()
+    // refuses the negative size: there the rest of the line follows.
+    const off_t before = lseek(file_.get(), 0, SEEK_CUR) - written;
+    if (ftruncate(file_.get(), before) == -1)
+      return written;
+    (void)lseek(file_.get(), before, SEEK_SET);
+    errno = ENOSPC; // or a limit: only another write would tell
+    return -1;
+  }
+
+private:
+  // A pipe that is not read must not stall the pings.
+  const char *poll_stdout(int patience_ms) {
+    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
+    if (poll(&output, 1, patience_ms) != 1)
+      return "its reader has stalled";
+    if ((output.revents & (POLLERR | POLLHUP)) == 0)
+      return nullptr;
+    reader_is_gone_ = true;
+    stop_requested = 1;
+    return "its reader is gone";
+  }
+
+  const char *const path_;
+  const char *const old_path_;
+  const bool is_stdout_;
+  Descriptor file_;
+  int rename_error_ = 0; // of the last attempt
+  bool reader_is_gone_ = false;
+};
+
+// The queue of lines to write. Those that cannot be written wait here. Those
+// that do not fit are dropped, and a line in the log says how many.
+class Log {
+public:
+  explicit Log(LogFile &file) : file_(file), queue_(allocate<char>(room)) {}
+
+  void add(const char *label, time_t time, const char *text = "") {
+    const size_t left = room - queued_;
+    const int size = snprintf(queue_ + queued_, left, "%s%s%s%s\n", label,
+                              text_of(time), text[0] != '\0' ? " " : "", text);
+    // Once a line is lost, drop all until the count has been written.
+    if (lost_ > 0 || static_cast<size_t>(size) >= left)
       ++lost_;
     else
-      queued_ += size;
-    (void)flush(0); // or the next line tries again
+      queued_ += static_cast<size_t>(size);
+    (void)flush(0); // if that fails, the next cycle tries again
   }
 
-  void add_time(const char *label) {
-    char text[32] = ""; // ctime_r() wants 26
-    const time_t seconds = time(nullptr);
-    (void)ctime_r(&seconds, text);
-    text[strcspn(text, "\n")] = '\0';
-    add(label, text);
-  }
-
-  // Writes what waits. False with errno of get_ready() or write(2) if it waits
-  // on.
-  bool flush(int patience_ms) {
+  // Writes the queue. Returns the reason why lines are left, or nullptr.
+  const char *flush(int patience_ms) {
     for (;;) {
       if (queued_ == 0 && lost_ > 0)
-        queued_ = snprintf(queue_, sizeof queue_, "%s%ld\n", lost_label,
-                           std::exchange(lost_, 0));
+        queued_ = static_cast<size_t>(snprintf(
+            queue_, room, "%s%ld\n", lost_label, std::exchange(lost_, 0)));
       if (queued_ == 0)
-        return true;
-      if (!get_ready(patience_ms))
-        return false;
-      const auto *end = static_cast<char *>(memchr(queue_, '\n', queued_));
-      const ssize_t written = write_line(end + 1 - queue_);
+        return nullptr;
+      if (const char *reason = file_.get_ready(patience_ms))
+        return reason;
+      const void *const newline = memchr(queue_, '\n', queued_);
+      const auto *end = static_cast<const char *>(newline) + 1;
+      const ssize_t written =
+          file_.write(queue_, static_cast<size_t>(end - queue_));
       if (written <= 0)
-        return false;
-      queued_ -= written;
+        return strerror(errno);
+      queued_ -= static_cast<size_t>(written);
       (void)memmove(queue_, queue_ + written, queued_);
     }
   }
 
 private:
-  bool is_stdout() const { return path_ == nullptr; }
+  static constexpr size_t room = size_t{64} * 1024;
 
-  // True if the file is the one that has the name now.
-  bool is_named(const Descriptor &file, struct stat &status) const {
-    struct stat named;
-    return fstat(file.get(), &status) == 0 && lstat(path_, &named) == 0 &&
-           status.st_dev == named.st_dev && status.st_ino == named.st_ino;
-  }
-
-  // Returns how much of the queue's first line was written, or -1 with errno.
-  ssize_t write_line(ssize_t size) const {
-    const ssize_t written = write(file_.get(), queue_, size);
-    if (written == -1 && errno == EPIPE && is_stdout())
-      stop_requested = 1; // nobody will ever read on
-    if (written <= 0 || written == size)
-      return written;
-    // A part of it is taken back. A pipe has no position, so that the length is
-    // negative and refused: there the rest follows.
-    const off_t before = lseek(file_.get(), 0, SEEK_CUR) - written;
-    if (ftruncate(file_.get(), before) == -1)
-      return written;
-    (void)lseek(file_.get(), before, SEEK_SET);
-    errno = ENOSPC; // or a limit: only the next write would tell
-    return -1;
-  }
-
-  // What a killed writer, or the end of power, has left: an unfinished line of
-  // ours is cut off, text of others is ended. False with errno of the call.
-  static bool end_torn_line(const Descriptor &file) {
-    char tail[512]; // more than a label, a host and a reason
-    const off_t size = lseek(file.get(), 0, SEEK_END);
-    const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-    const ssize_t length = pread(file.get(), tail, sizeof tail, from);
-    if (size == -1 || length == -1)
-      return false;
-    ssize_t whole = length; // without the torn line
-    while (whole > 0 && tail[whole - 1] != '\n')
-      --whole;
-    const size_t torn = length - whole;
-    if (torn == 0)
-      return true;
-    for (const char *label : {start_label, result_label, end_label, lost_label})
-      if (torn < sizeof tail &&
-          memcmp(tail + whole, label, std::min(torn, strlen(label))) == 0 &&
-          ftruncate(file.get(), from + whole) == 0)
-        return true;
-    return write(file.get(), "\n", 1) == 1;
-  }
-
-  const char *const path_; // nullptr: standard output
-  Descriptor file_;
-  long lost_ = 0; // lines, behind those in the queue
+  LogFile &file_;
+  char *const queue_; // too large for the stack of a small system
   size_t queued_ = 0;
-  char queue_[64 * 1024];
+  long lost_ = 0; // lines, after those in the queue
 };
 
-// --- The pings ---------------------------------------------------------------
-
-struct Ping {
-  const char *host;
-  pid_t pid;         // 0: none that has not been waited for
-  Descriptor output; // none: the ping has had its line, whatever it prints
+// A host, its ping, and its failures in a row: an outage, if there are two.
+struct Host {
+  const char *name;
+  pid_t pid = 0;         // of its ping; 0: none, or it has been waited for
+  Descriptor output{};   // open: the ping's result has not been logged
+  int failures = 0;      // in a row
+  Verdict first = {};    // the first failure of the row
+  time_t down_since = 0; // the wall clock at that failure, for people
+  int64_t down_ns = 0;   // the monotonic clock at that failure, to measure
 };
 
-bool is_in_flight(const Ping &ping) { return ping.output.get() != -1; }
+bool is_in_flight(const Host &host) { return host.output.get() != -1; }
 
-// One ping for each host, leading a process group of its own. What is left of
-// the group is killed when the ping has ended, before its PID can be another's.
-// A ping that even SIGKILL does not end (a hung driver) stands for its host's
-// in each cycle until it has gone: a host never has two.
+// The pings of a cycle, one for each host. A ping leads a process group of its
+// own, which is killed when the ping has ended. A ping that survives SIGKILL (a
+// hung driver) is a failure in each later cycle: a host never has two pings.
 class Pings {
 public:
-  Pings(Log &log, const Options &options, const Descriptor &null,
+  Pings(const Options &options, const Command &command, Log &log,
         const sigset_t &mask)
-      : log_(log), options_(options), null_(null), mask_(mask),
-        pings_(allocate<Ping>(options.host_count)) {
+      : options_(options), command_(command), log_(log), mask_(mask),
+        hosts_(allocate<Host>(static_cast<size_t>(options.host_count))) {
     for (int i = 0; i < options.host_count; ++i)
-      new (&pings_[i]) Ping{options.hosts[i], 0, Descriptor()};
+      new (&hosts_[i]) Host{options.hosts[i]};
   }
 
-  void start() {
-    for (Ping &ping : *this)
-      if (ping.pid == 0)
-        start(ping);
-      else
-        report(ping, SIGKILL, options_.interval_ns);
-  }
-
-  // Waits until then and logs the pings that end, or until it is to stop. Where
-  // they are being ended, after `patience_ns`, it waits as long as any is left.
-  void wait_until(int64_t time, int64_t patience_ns = 0) {
-    for (;;) {
-      const int64_t left = time - now();
-      const bool done = patience_ns == 0
-                            ? stop_requested != 0
-                            : std::none_of(begin(), end(), is_in_flight);
-      if (left <= 0 || done)
+  // Begins a cycle, which is logged in full, or only if something changes.
+  void start(bool full) {
+    is_full_ = full;
+    is_logged_ = false;
+    start_time_ = time(nullptr);
+    if (full)
+      log_start();
+    for (Host &host : *this) {
+      if (stop_requested)
         return;
-      const timespec timeout = {static_cast<time_t>(left / second_ns),
-                                static_cast<long>(left % second_ns)};
-      // Whatever it returns: one SIGCHLD can stand for many pings.
-      (void)pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_);
-      collect(patience_ns);
+      if (host.pid == 0)
+        start(host);
+      else
+        report(host, std::nullopt);
+      // Let signals in, and reap the pings that have ended.
+      if ((&host - hosts_) % 16 == 15)
+        wait(0);
     }
   }
 
-  // Ends the pings in flight. They have failed, unless it is we who stop.
-  void finish() {
-    // SIGINT makes a ping print its statistics. Not all of them heed it.
+  // Logs the pings that end until then, or until a request to stop.
+  void wait_until(int64_t time) {
+    while (!stop_requested && time > now())
+      wait(time);
+  }
+
+  // Ends the pings in flight and the cycle.
+  void finish(bool is_last) {
+    // SIGINT makes a ping print its statistics. Some ignore it.
     int64_t grace_ns = std::min(options_.interval_ns / 4, second_ns / 10);
+    is_overdue_ = true;
     for (int number : {SIGINT, SIGKILL}) {
-      for (const Ping &ping : *this)
-        if (ping.pid != 0)
-          (void)kill(-ping.pid, number);
-      wait_until(now() + grace_ns, options_.interval_ns);
+      for (const Host &host : *this)
+        if (host.pid != 0) {
+          (void)kill(-host.pid, number);
+          (void)kill(host.pid, number); // it may have left its group
+        }
+      const int64_t deadline = now() + grace_ns;
+      while (deadline > now() && std::any_of(begin(), end(), is_in_flight))
+        wait(deadline);
       grace_ns = second_ns / 2;
     }
-    for (Ping &ping : *this)
-      if (is_in_flight(ping))
-        report(ping, SIGKILL, options_.interval_ns);
+    for (Host &host : *this)
+      if (is_in_flight(host))
+        report(host, std::nullopt);
+    is_overdue_ = false;
+    if (is_logged_ || is_last || stop_requested) // so the log shows the exit
+      log_.add(end_label, time(nullptr));
   }
 
 private:
-  Ping *begin() const { return pings_; }
-  Ping *end() const { return pings_ + options_.host_count; }
+  Host *begin() const { return hosts_; }
+  Host *end() const { return hosts_ + options_.host_count; }
 
-  void start(Ping &ping) {
-    Descriptor output;
-    Descriptor input;
-    const bool made = open_pipe(output, input) &&
-                      fcntl(output.get(), F_SETFL, O_NONBLOCK) != -1 &&
-                      fcntl(input.get(), F_SETFL, O_NONBLOCK) != -1;
+  void start(Host &host) {
+    Descriptor write_end;
+    const bool made = open_pipe(host.output, write_end) &&
+                      fcntl(host.output.get(), F_SETFL, O_NONBLOCK) != -1 &&
+                      fcntl(write_end.get(), F_SETFL, O_NONBLOCK) != -1;
     const pid_t pid = made ? fork() : -1;
-    if (pid == -1)
-      return report(ping, 127 << 8, 0, errno);
     if (pid == 0)
-      exec_ping(ping.host, input.get());
-    (void)setpgid(pid, pid); // here and there: one of them is the first
-    ping.pid = pid;
-    ping.output.take(output);
+      exec_ping(host.name, write_end.get());
+    if (pid > 0) {
+      (void)setpgid(pid, pid); // as the child does: whoever is first
+      host.pid = pid;
+      return;
+    }
+    Verdict verdict = {};
+    (void)snprintf(verdict.text, sizeof verdict.text, "%s: %s",
+                   command_.words[0], strerror(errno));
+    host.output.reset();
+    log_result(host, verdict);
   }
 
   [[noreturn]] void exec_ping(const char *host, int output) const {
-    *options_.host_word = const_cast<char *>(host); // which exec leaves alone
+    *command_.host_word = const_cast<char *>(host); // exec leaves it alone
+    if (!options_.foreground)
+      (void)umask(022); // with 0, anybody could write a script's files
     sigset_t none;
     sigemptyset(&none);
     (void)setpgid(0, 0);
-    if (dup2(null_.get(), STDIN_FILENO) != -1 &&
-        dup2(output, STDOUT_FILENO) != -1 &&
+    if (dup2(output, STDOUT_FILENO) != -1 &&
         dup2(output, STDERR_FILENO) != -1 &&
         sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
-      (void)execv(options_.path, options_.words);
-    // It stands in the log as the line with which the ping explains itself.
-    (void)dprintf(STDERR_FILENO, "%s: %s\n", options_.words[0],
-                  strerror(errno));
+      (void)execv(command_.path, command_.words);
+    // This becomes the reason in the log.
+    perror(command_.words[0]);
     _exit(127);
   }
 
-  void collect(int64_t patience_ns) {
-    for (;;) {
-      siginfo_t ended = {};
-      if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == -1 ||
-          ended.si_pid == 0)
-        return;
-      const pid_t pid = ended.si_pid;
-      Ping *const ping = std::find_if(
-          begin(), end(), [pid](const Ping &each) { return each.pid == pid; });
-      if (ping != end())
-        (void)kill(-pid, SIGKILL);
-      int status = 0;
-      if (waitpid(pid, &status, 0) == -1)
-        return;
-      if (ping == end()) // inherited, as orphans are by PID 1
+  // Waits for a signal, at most until this time, and reaps ended pings.
+  void wait(int64_t time) {
+    const int64_t left = std::max(time - now(), int64_t{0});
+    const timespec timeout = {static_cast<time_t>(left / second_ns),
+                              static_cast<long>(left % second_ns)};
+    if (pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_) == -1 &&
+        errno != EINTR) {
+      // Some sandboxes forbid the call. Let the signals in, and do not spin.
+      sigset_t blocked;
+      (void)sigprocmask(SIG_SETMASK, &mask_, &blocked);
+      (void)poll(nullptr, 0, 10);
+      (void)sigprocmask(SIG_SETMASK, &blocked, nullptr);
+    }
+    int status; // whatever woke us: one SIGCHLD can stand for many pings
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+      Host *const host = std::find_if(
+          begin(), end(), [pid](const Host &each) { return each.pid == pid; });
+      if (host == end()) // process 1 inherits orphans
         continue;
-      if (is_in_flight(*ping))
-        report(*ping, status, patience_ns);
-      ping->pid = 0;
+      // No new process gets the PID while its group has members.
+      (void)kill(-pid, SIGKILL);
+      host->pid = 0;
+      if (is_in_flight(*host))
+        report(*host, status);
     }
   }
 
-  // Logs its result, read from what it printed, or the error for which there is
-  // no ping. Nothing is said of those that are in flight as we stop.
-  void report(Ping &ping, int status, int64_t patience_ns, int error = 0) {
+  void report(Host &host, std::optional<int> status) {
     char output[4096] = ""; // more than pings print for one packet
-    constexpr ssize_t most = sizeof output - 1;
-    const ssize_t size = error == 0
-                             ? read(ping.output.get(), output, most)
-                             : snprintf(output, most, "%s: %s",
-                                        options_.words[0], strerror(error));
-    const Verdict verdict =
-        judge(output, std::min(size, most), status, patience_ns);
-    if (!stop_requested)
-      log_.add(result_label, ping.host, verdict.text);
-    ping.output.reset();
+    const ssize_t size = read(host.output.get(), output, sizeof output - 1);
+    host.output.reset();
+    log_result(host,
+               judge(output, size > 0 ? static_cast<size_t>(size) : 0, status,
+                     is_overdue_ || !status, options_.interval_ns));
   }
 
-  Log &log_;
+  // Logs the result in a full cycle or if it is a change, and the outage that
+  // it begins or ends. Pings that end because pinglog stops have no result.
+  void log_result(Host &host, const Verdict &verdict) {
+    if (stop_requested)
+      return;
+    const time_t wall = time(nullptr);
+    const bool is_change = verdict.answered == (host.failures > 0);
+    const bool was_down = verdict.answered && host.failures >= 2;
+    host.failures = verdict.answered ? 0 : host.failures + 1;
+    if (host.failures == 1) {
+      host.down_since = wall;
+      host.down_ns = now();
+      host.first = verdict;
+    }
+    if (!is_full_ && !is_change && host.failures != 2)
+      return;
+    if (!is_logged_)
+      log_start();
+    char text[longest_line];
+    (void)snprintf(text, sizeof text, "%s %s%s%s", host.name,
+                   verdict.answered ? "ok" : "fail",
+                   verdict.text[0] != '\0' ? " " : "", verdict.text);
+    log_.add(result_label, wall, text);
+    if (host.failures == 2 || was_down)
+      log_outage(host, wall, was_down);
+  }
+
+  void log_outage(const Host &host, time_t wall, bool is_over) {
+    const int64_t rounded_ns = now() - host.down_ns + second_ns / 2;
+    const long s = static_cast<long>(rounded_ns / second_ns);
+    char state[32] = "is down";
+    if (is_over)
+      (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
+                     s / 60 % 60, s % 60);
+    char text[longest_line];
+    (void)snprintf(text, sizeof text, "%s %s since %s: %s", host.name, state,
+                   text_of(host.down_since), host.first.text);
+    log_.add(outage_label, wall, text);
+  }
+
+  void log_start() {
+    is_logged_ = true;
+    log_.add(start_label, start_time_);
+  }
+
   const Options &options_;
-  const Descriptor &null_;
+  const Command &command_;
+  Log &log_;
   const sigset_t &mask_; // while it waits
-  Ping *const pings_;
+  Host *const hosts_;
+  time_t start_time_ = 0;
+  bool is_full_ = true;
+  bool is_logged_ = false;  // the cycle has a start line
+  bool is_overdue_ = false; // the pings in flight are being ended
 };
 
-// --- The cycles --------------------------------------------------------------
-
-void run(const Options &options, Log &log, Pings &pings) {
-  const int64_t begin = now();
-  const int64_t interval = options.interval_ns;
-  int64_t cycle = 0;
-  for (int64_t left = options.count; left > 0 && !stop_requested; --left) {
-    log.rotate(options.limit);
-    log.add_time(start_label);
-    pings.start();
-    pings.wait_until(begin + (cycle + 1) * interval);
-    pings.finish();
-    log.add_time(end_label);
-    // Usually this is the next one, which begins now. When we were stopped for
-    // a while, it is the nearest: a ping has half its time at least.
-    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
-    pings.wait_until(begin + cycle * interval);
-  }
+// If the log cannot be opened, no lock file is made.
+void open_log(LogFile &file, Lock &lock, const char *path) {
+  const char *const hint = path == default_log ? " (use -o)" : "";
+  if (const char *reason = file.open())
+    die(path, reason, hint);
+  const char *const reason = lock.hold();
+  if (lock.is_anothers())
+    die(path, reason);
+  if (reason != nullptr)
+    die(join(path, ".lock"), reason, hint);
+  if (const char *torn = file.end_torn_line())
+    die(path, torn, hint);
 }
 
-// --- Start and stop ----------------------------------------------------------
-
-// Opens the log, or says who has it.
-void open_log(Log &log, const char *path) {
-  if (path == nullptr || log.get_ready(0))
-    return;
-  if (errno == ELOOP || errno == ENOTSUP)
-    die(path, "not a regular file");
-  if (errno != EAGAIN)
-    die(path, strerror(errno), path == default_log ? " (use -o)" : "");
-  const long writer = writer_of(path);
-  if (writer <= 0)
-    die(path, "locked, but by no pinglog that is seen from here");
-  char reason[64];
-  (void)snprintf(reason, sizeof reason, "already written by PID %ld", writer);
-  die(path, reason, " (-k stops it)");
-}
-
-// What -k does.
 int stop_writer(const char *path) {
-  const pid_t writer = writer_of(path);
-  if (writer <= 0)
-    die(path, errno == EACCES ? strerror(EACCES) : "no pinglog writes it here");
-  if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
-    die(path, strerror(errno));
+  const char *const lock_path = join(path, ".lock");
+  const Descriptor lock(open(lock_path, O_RDONLY | careful));
+  if (lock.get() == -1 && errno != ENOENT)
+    die(lock_path, strerror(errno));
+  const pid_t writer = writer_of(lock);
+  if (writer == 0)
+    die(path, "no pinglog writes it here",
+        path == default_log ? " (use -o)" : "");
+  if (kill(writer, SIGTERM) == -1 && errno != ESRCH) {
+    char object[32];
+    (void)snprintf(object, sizeof object, "PID %ld", long{writer});
+    die(object, strerror(errno));
+  }
   (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
-  for (int tries = 0; writer_of(path) == writer; ++tries) {
+  for (int tries = 0; writer_of(lock) == writer; ++tries) {
     if (tries == 1000)
-      die(path, "its writer does not end");
+      die(path, "its writer does not exit");
     (void)poll(nullptr, 0, 10);
   }
   return EXIT_SUCCESS;
 }
 
-// These come in while pselect() waits with the mask that is returned, and at no
-// other time; SIGTSTP too, for a terminal's user. All else stays blocked.
-sigset_t catch_signals(bool hangup_stops) {
+bool is_ignored(int number) {
+  struct sigaction action;
+  return sigaction(number, nullptr, &action) == 0 &&
+         action.sa_handler == SIG_IGN;
+}
+
+// The mask that pselect() waits with: it lets in SIGCHLD, the terminal's
+// SIGTSTP and the signals that stop pinglog. In the foreground, those that the
+// caller ignores do not stop it: nohup ignores SIGHUP, and a script ignores
+// SIGINT and SIGQUIT for a command that it starts with `&`.
+sigset_t choose_mask(bool foreground) {
   sigset_t mask;
   sigfillset(&mask);
-  (void)sigprocmask(SIG_SETMASK, &mask, nullptr);
-  sigdelset(&mask, SIGTSTP);
+  for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
+    sigdelset(&mask, number);
+  for (int number : {SIGINT, SIGQUIT, SIGHUP})
+    if (foreground ? !is_ignored(number) : number != SIGHUP)
+      sigdelset(&mask, number);
+  return mask;
+}
+
+// From now on, signals arrive only while pselect() waits.
+void catch_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  (void)sigprocmask(SIG_SETMASK, &all, nullptr);
   struct sigaction action = {};
-  const int hangup = hangup_stops ? SIGHUP : SIGTERM;
-  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, hangup}) {
+  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
     action.sa_handler = number == SIGCHLD ? on_child : on_stop;
     (void)sigaction(number, &action, nullptr);
-    sigdelset(&mask, number);
   }
-  return mask;
+}
+
+const char *describe_duty(const Options &options) {
+  char more[32] = "";
+  if (options.host_count > 1)
+    (void)snprintf(more, sizeof more, " and %d more", options.host_count - 1);
+  return join(join("logs ", options.hosts[0], more), " to ", options.file);
+}
+
+void run(const Options &options, Lock &lock, LogFile &file, Log &log,
+         Pings &pings) {
+  const int64_t begin = now();
+  const int64_t interval = options.interval_ns;
+  int64_t cycle = 0;
+  for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
+    if (!options.to_stdout && lock.hold() != nullptr && lock.is_anothers())
+      die(options.file, "another pinglog has replaced this one");
+    if (const char *reason = file.rotate(options.limit / 2))
+      log.add(rename_label, time(nullptr), reason);
+    (void)log.flush(0); // lines may wait, and a quiet cycle adds none
+    pings.wait_until(begin + cycle * interval);
+    pings.start(done % options.full_every == 0);
+    pings.wait_until(begin + (cycle + 1) * interval);
+    pings.finish(done + 1 == options.count);
+    // The next cycle is due now. If pinglog was stopped for a while, skip to
+    // the nearest one: its pings have at least half of their time.
+    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
+  }
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-  Options options = parse_options(argc, argv);
-  const bool nohup = signal(SIGHUP, SIG_DFL) == SIG_IGN;
-  const Descriptor null = reset_process();
-  if (null.get() == -1)
+  const Options options = parse_options(argc, argv);
+  if (options.to_stdout && write(STDOUT_FILENO, "", 0) == -1)
+    die(options.file, strerror(errno)); // closed, or open for reading
+  const sigset_t mask = choose_mask(options.foreground);
+  if (!reset_process(options.foreground ? Inherited::close_on_exec
+                                        : Inherited::close))
     die("/dev/null", strerror(errno));
   if (options.kill)
     return stop_writer(options.file);
-  prepare_command(options);
-  if (setenv("LC_ALL", "C", 1) == -1) // or else a ping translates `time=`
-    die("LC_ALL", strerror(errno));
-  tzset(); // which ctime_r() need not do
-
+  const Command command = prepare_command(options.ping);
+  tzset();     // ctime_r() need not do it
+  (void)now(); // old container runtimes forbid it to 32-bit programs
   Descriptor launcher;
   if (!options.foreground) {
-    const long daemon = detach(launcher);
-    if (daemon == -1 && errno != 0)
+    if (getpid() == 1)
+      die("detach", "the container would end with process 1", " (use -f)");
+    if (!detach(launcher, describe_duty(options)))
       die("detach", strerror(errno));
-    if (daemon > 0)
-      (void)dprintf(STDOUT_FILENO, "Daemon PID %ld\n", daemon);
-    if (daemon != 0)
-      return daemon == -1; // the daemon has said why
   }
-
-  const sigset_t mask = catch_signals(options.foreground && !nohup);
-  Log log(options.file);
-  open_log(log, options.file);
-  Pings pings(log, options, null, mask);
-  if (!options.foreground && !ready(launcher, null))
+  catch_signals();
+  LogFile file(options.file, options.to_stdout);
+  Lock lock(join(options.file, ".lock"));
+  if (!options.to_stdout)
+    open_log(file, lock, options.file);
+  Log log(file);
+  Pings pings(options, command, log, mask);
+  if (!options.foreground && !ready(launcher))
     die("/dev/null", strerror(errno));
-  run(options, log, pings);
-  if (log.flush(250)) // ms, for a reader of standard output that is slow
-    return EXIT_SUCCESS;
-  if (errno != EPIPE) // who ends `pinglog -f -o - | head -1` knows the reason
-    die(options.file != nullptr ? options.file : "standard output",
-        strerror(errno));
-  return EXIT_FAILURE;
+  run(options, lock, file, log, pings);
+  const char *const reason = log.flush(250); // ms, for a slow reader
+  // Whoever runs `pinglog -f -o - | head -1` knows the reason.
+  if (reason != nullptr && !file.reader_is_gone())
+    die(options.file, reason);
+  return reason == nullptr ? EXIT_SUCCESS : EXIT_FAILURE;
 }

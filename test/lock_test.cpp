@@ -1,5 +1,9 @@
-// lock_test.cpp - one pinglog writes a log, whoever starts another one, and -k
-// finds it by the log alone.
+// lock_test.cpp - a log has one writer, and -k finds it.
+//
+// README promises:
+//   - -k         stop the pinglog that writes this log
+//   - The lock on file.lock, which stays, keeps other writers out. A crash
+//     leaves no lock, but perhaps a ping that waits.
 
 #include "support.h"
 
@@ -19,7 +23,7 @@ void lock(const std::string &file, short type) {
   struct flock whole = {};
   whole.l_type = type;
   whole.l_whence = SEEK_SET;
-  // Open for good, also through exec.
+  // The descriptor stays open, also across exec.
   if (fcntl(open(file.c_str(), O_RDWR), F_SETLK, &whole) == -1)
     _exit(126);
 }
@@ -32,12 +36,28 @@ protected:
     return log() + ": no pinglog writes it here";
   }
 
+  // Expects that -k kills nobody and no pinglog starts: something that is no
+  // pinglog, or cannot be seen from here, holds the lock.
+  void expect_failure_of_both() {
+    Launch launch = killer();
+    launch.before_exec = [] { setpgid(0, 0); };
+    for (const auto &[start, message] :
+         {std::pair(launch, none_here()),
+          {quick(), log() + ": locked by an unknown process, perhaps in "
+                            "another container"}}) {
+      const Result result = run(start);
+      EXPECT_EQ(result.status, 1);
+      EXPECT_EQ(result.out, "");
+      EXPECT_EQ(result.err, "pinglog: " + message + "\n");
+    }
+  }
+
   void expect_killed(pid_t writer) {
     const Result result = run(killer());
     EXPECT_EQ(result.status, 0);
     EXPECT_EQ(result.out + result.err, "");
     EXPECT_TRUE(eventually([writer] { return !is_alive(writer); }));
-    EXPECT_EQ(fault_in_log(log()), "");
+    EXPECT_EQ(check_log(log()).fault, "");
     EXPECT_THAT(log_lines().back(), StartsWith(end_label));
   }
 };
@@ -46,7 +66,7 @@ protected:
 
 TEST_F(LockTest, SecondStartIsRefusedAndChangesNothing) {
   const pid_t daemon = start_daemon(counting({"-i", "0.1"}));
-  for (int i = 0; i < 3; ++i) // a refused one leaves the lock alone
+  for (int i = 0; i < 3; ++i) // a refused start leaves the lock alone
     expect_refusal(daemon);
   const Result foreground = run(quick({"-f"}));
   EXPECT_EQ(foreground.status, 1);
@@ -54,11 +74,10 @@ TEST_F(LockTest, SecondStartIsRefusedAndChangesNothing) {
                                 std::to_string(daemon) + " (-k stops it)\n");
   await_cycles(2);
   stop(daemon);
-  EXPECT_EQ(fault_in_log(log()), "");
-  EXPECT_EQ(check_lines(log_lines(), 1).fault, "");
+  EXPECT_EQ(check_log(log(), 1).fault, "");
 }
 
-TEST_F(LockTest, FiftyStartedAtOnceAreOneDaemonAndRefusals) {
+TEST_F(LockTest, FiftyStartsAtOnceMakeOneDaemon) {
   std::vector<std::unique_ptr<Process>> starters;
   const Launch launch = counting({"-i", "0.2"});
   for (int i = 0; i < 50; ++i)
@@ -73,18 +92,18 @@ TEST_F(LockTest, FiftyStartedAtOnceAreOneDaemonAndRefusals) {
       refusals.insert(result.err);
   }
   const pid_t daemon = writer(log());
-  EXPECT_EQ(greetings, "Daemon PID " + std::to_string(daemon) + "\n");
+  EXPECT_EQ(greetings, "Daemon PID " + std::to_string(daemon) +
+                           " logs h0-x to " + log() + "\n");
   EXPECT_EQ(refusals.size(), 49u);
   EXPECT_EQ(refusals.count("pinglog: " + log() + ": already written by PID " +
                            std::to_string(daemon) + " (-k stops it)\n"),
             49u);
   await_cycles(2);
   stop(daemon);
-  EXPECT_EQ(fault_in_log(log()), "");
-  EXPECT_EQ(check_lines(log_lines(), 1).fault, "");
+  EXPECT_EQ(check_log(log(), 1).fault, "");
 }
 
-// Its pings live on, and hold no lock.
+// The pings of the killed daemon live on, but hold no lock.
 TEST_F(LockTest, KillDashNineLeavesNoLock) {
   const pid_t first = start_daemon(
       pinglog({"-i", "1000", "-e", script("ping", "exec sleep 1"), "host"}));
@@ -95,34 +114,74 @@ TEST_F(LockTest, KillDashNineLeavesNoLock) {
   stop(second);
 }
 
-// Whoever is first to make the new log has it; the lines of the other one wait
-// until it may write there.
-TEST_F(LockTest, NewLogThatAnotherHasIsLeftToItUntilItEnds) {
-  const pid_t first =
+// A crontab typically has `pinglog ... >>ping.log 2>&1`.
+TEST_F(LockTest, OutputRedirectedIntoTheLogDoesNotReleaseTheLock) {
+  for (const bool foreground : {false, true}) {
+    SCOPED_TRACE(foreground);
+    Launch launch = quick();
+    if (foreground)
+      launch.arguments.insert(launch.arguments.begin(), "-f");
+    launch.stdout_to = launch.stderr_to = log();
+    Process process(launch);
+    await_lines(end_label, 2);
+    const pid_t pid = writer(log());
+    ASSERT_GT(pid, 1);
+    expect_refusal(pid);
+    EXPECT_EQ(run(killer()).status, 0);
+    EXPECT_TRUE(eventually([pid] { return !is_alive(pid); }));
+    EXPECT_EQ(process.wait().status, 0);
+    fs::remove(log());
+  }
+}
+
+TEST_F(LockTest, RenamingTheLogAllowsNoSecondInstance) {
+  const pid_t daemon =
       start_daemon(pinglog({"-i", "1000", "-e", held_ping(), "held"}));
   await_lines(start_label, 1);
   fs::rename(log(), path("old"));
-  const pid_t second =
-      start_daemon(pinglog({"-i", "1000", "-e", "true", "second"}));
-  await_lines(result_label, 1);
+  expect_refusal(daemon);
   release("held");
-  ASSERT_TRUE(is_left_with(0, first));
-  expect_refusal(second);
-  stop(second);
-  EXPECT_EQ(log_lines().size(), 3u);
-  stop(first);
-  EXPECT_EQ(read_lines(path("old")).size(), 1u);
-  EXPECT_EQ(fault_in_log(log()), "");
-  const Words lines = log_lines();
-  ASSERT_EQ(lines.size(), 5u);
-  EXPECT_EQ(lines[1], result_label + std::string("second ok"));
-  EXPECT_THAT(lines[2], StartsWith(end_label));
-  EXPECT_EQ(lines[3], result_label + std::string("held fail exit status 1"));
-  EXPECT_THAT(lines[4], StartsWith(end_label));
+  await_lines(result_label, 1);
+  expect_killed(daemon);
+  EXPECT_THAT(read_lines(path("old")), ElementsAre(StartsWith(start_label)));
 }
 
-// It may be a log of its own.
-TEST_F(LockTest, FileThatRotationMadeIsNobodysLock) {
+// As when cron runs beside logrotate. PINGLOG_STORM sets how many starts.
+TEST_F(LockTest, StormOfRenamesAndStartsLeavesOneInstance) {
+  std::set<pid_t> alive;
+  for (int round = rounds("PINGLOG_STORM", 40); round > 0; --round) {
+    std::error_code missing;
+    fs::rename(log(), path("old." + std::to_string(round)), missing);
+    const Result result = run(quick());
+    if (result.status == 0)
+      alive.insert(writer(log()));
+  }
+  EXPECT_EQ(alive.size(), 1u);
+  await_cycles(1);
+  for (const auto &entry : fs::directory_iterator(path("")))
+    if (entry.path().filename().string().rfind("old.", 0) == 0) {
+      EXPECT_EQ(check_log(entry.path()).fault, "");
+    }
+  ASSERT_EQ(alive.count(writer(log())), 1u);
+  expect_killed(writer(log()));
+  EXPECT_TRUE(eventually(
+      [this] { return processes_with_environment(mark()).empty(); }));
+}
+
+TEST_F(LockTest, StormOfRotationsAndStartsLeavesOneInstanceAndNoTornLine) {
+  Launch launch = pinglog({"-i", "0.01", "-s", "1", "-e", "true", "host"});
+  const pid_t daemon = start_daemon(launch);
+  for (int round = rounds("PINGLOG_STORM", 40); round > 0; --round) {
+    EXPECT_EQ(run(launch).status, 1);
+    const std::string old = read_file(log() + ".0");
+    EXPECT_TRUE(old.empty() || old.back() == '\n');
+  }
+  expect_killed(daemon);
+  EXPECT_EQ(check_log(log() + ".0").fault, "");
+}
+
+// ping.log.0 may be the log of another pinglog.
+TEST_F(LockTest, LogsOfDifferentNamesHaveDifferentLocks) {
   const std::string name = log();
   set_log(name + ".0");
   const pid_t other = start_daemon(quick());
@@ -135,108 +194,149 @@ TEST_F(LockTest, FileThatRotationMadeIsNobodysLock) {
   EXPECT_TRUE(is_alive(other));
 }
 
-// Whoever may read the log can lock it for reading: that makes nobody a writer
-// whom -k would kill, and is no reason to wait for ever.
-TEST_F(LockTest, OfAReaderIsNotTakenForAWriters) {
-  write_file(log(), "");
-  Launch launch = command("sleep", {"1000"});
-  launch.before_exec = [log = log()] { lock(log, F_RDLCK); };
-  const Process reader(launch);
-  ASSERT_TRUE(eventually([&] { return writer(log()) == reader.pid(); }));
-  for (const auto &[start, message] :
-       {std::pair(killer(), none_here()),
-        {quick(),
-         log() + ": " + "locked, but by no pinglog that is seen from here"}}) {
-    const Result result = run(start);
-    EXPECT_EQ(result.status, 1);
-    EXPECT_EQ(result.out, "");
-    EXPECT_EQ(result.err, "pinglog: " + message + "\n");
-  }
+TEST_F(LockTest, RecreatedDirectoryIsLockedAgainWithinACycle) {
+  fs::create_directory(path("d"));
+  set_log(path("d/ping.log"));
+  const pid_t daemon = start_daemon(quick());
+  await_cycles(1);
+  fs::remove_all(path("d"));
+  fs::create_directory(path("d"));
+  ASSERT_TRUE(eventually([&] { return writer(log()) == daemon; }));
+  expect_refusal(daemon);
+  expect_killed(daemon);
 }
 
-// That of a process in another container has no PID here, as that of an open
-// file. Nobody must be stopped, least of all everybody: kill(0).
-TEST_F(LockTest, OfAProcessThatIsNotSeenFromHereIsRespected) {
+// The replaced pinglog notices this even in a cycle that logs nothing.
+TEST_F(LockTest, InstanceThatWasReplacedInARecreatedDirectoryExits) {
+  fs::create_directory(path("d"));
+  set_log(path("d/ping.log"));
+  Launch launch = quick({"-f", "-q", "1000000"});
+  launch.arguments[3] = "0.3";
+  Process first(launch);
+  await_lines(end_label, 1);
+  pid_t second = -1;
+  while_stopped(first.pid(), [&] {
+    fs::rename(path("d"), path("moved"));
+    fs::create_directory(path("d"));
+    second = start_daemon(quick());
+  });
+  const Result result = first.wait();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.err,
+            "pinglog: " + log() + ": another pinglog has replaced this one\n");
+  expect_killed(second);
+}
+
+TEST_F(LockTest, LockOnTheLogItselfHindersNobody) {
   write_file(log(), "");
-  const int file = open(log().c_str(), O_RDWR | O_CLOEXEC);
+  Launch launch = command("sleep", {"1000"});
+  launch.before_exec = [log = log()] { lock(log, F_WRLCK); };
+  const Process reader(launch);
+  ASSERT_TRUE(eventually(
+      [&] { return process_status(reader.pid(), "Name") == "sleep"; }));
+  const pid_t daemon = start_daemon(quick());
+  await_cycles(2);
+  expect_killed(daemon);
+}
+
+// The owner of the lock file may read-lock it: -k must not kill that process.
+TEST_F(LockTest, ReadLockOnTheLockFileIsNotTakenForAWriter) {
+  write_file(log() + ".lock", "");
+  Launch launch = command("sleep", {"1000"});
+  launch.before_exec = [log = log()] { lock(log + ".lock", F_RDLCK); };
+  const Process reader(launch);
+  ASSERT_TRUE(eventually([&] { return writer(log()) == reader.pid(); }));
+  expect_failure_of_both();
+}
+
+// The lock of an open file description or of another container has no PID here:
+// fcntl() reports -1 or 0, and -k must not pass either to kill().
+TEST_F(LockTest, LockWithoutAPidIsRespected) {
+  write_file(log() + ".lock", "");
+  const int file = open((log() + ".lock").c_str(), O_RDWR | O_CLOEXEC);
   struct flock whole = {};
   whole.l_type = F_WRLCK;
   ASSERT_EQ(fcntl(file, F_OFD_SETLK, &whole), 0);
-  Launch launch = killer();
-  launch.before_exec = [] { setpgid(0, 0); };
-  expect_failure(launch, none_here());
-  expect_failure(quick(), log() + ": locked, but by no pinglog that is seen "
-                                  "from here");
+  expect_failure_of_both();
   close(file);
 }
 
-TEST_F(LockTest, IsSafeFromWhoeverMayOnlyRead) {
+TEST_F(LockTest, OtherUsersCanNeitherTakeTheLockNorStopItsHolder) {
   SKIP_UNLESS_NOBODY_CAN_RUN();
   const pid_t daemon = start_daemon(quick());
-  for (auto [launch, error] : {std::pair(quick(), EACCES), {killer(), EPERM}}) {
+  struct stat status = {};
+  ASSERT_EQ(stat((log() + ".lock").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode, S_IFREG | 0600u);
+  for (auto [launch, object] :
+       {std::pair(quick(), log()), {killer(), log() + ".lock"}}) {
     launch.user = nobody;
     const Result result = run(launch);
     EXPECT_EQ(result.status, 1);
-    EXPECT_EQ(result.err, "pinglog: " + log() + ": " + strerror(error) + "\n");
+    EXPECT_EQ(result.err, "pinglog: " + object + ": Permission denied\n");
   }
+  // Other users who may read the lock file still cannot signal its holder.
+  ASSERT_EQ(chmod((log() + ".lock").c_str(), 0644), 0);
+  Launch launch = killer();
+  launch.user = nobody;
+  EXPECT_EQ(run(launch).err, "pinglog: PID " + std::to_string(daemon) +
+                                 ": Operation not permitted\n");
   EXPECT_TRUE(is_alive(daemon));
   stop(daemon);
 }
 
+TEST_F(LockTest, LockFileThatIsALinkIsRefused) {
+  fs::create_directory(path("directory"));
+  set_log(path("directory"));
+  expect_failure(quick(), path("directory") + ": not a regular file (for "
+                                              "standard output, -f -o -)");
+  EXPECT_FALSE(fs::exists(path("directory.lock")));
+  set_log(path("ping.log"));
+  fs::create_symlink("elsewhere", path("ping.log.lock"));
+  expect_failure(quick(), path("ping.log.lock: ") + strerror(ELOOP));
+  EXPECT_FALSE(fs::exists(path("elsewhere")));
+}
+
 // --- -k ----------------------------------------------------------------------
 
-TEST_F(LockTest, KillSaysThatNobodyWrites) {
+TEST_F(LockTest, OptionKillFailsIfNoPinglogWritesTheLog) {
   expect_failure(killer(), none_here());
   EXPECT_FALSE(fs::exists(log()));
-  ASSERT_EQ(mkfifo(log().c_str(), 0644), 0); // which is not waited for
+  ASSERT_EQ(mkfifo((log() + ".lock").c_str(), 0644), 0); // must not block
   expect_failure(killer(), none_here());
-  fs::remove(log());
-  write_file(log(), "");
+  fs::remove(log() + ".lock");
+  write_file(log() + ".lock", "");
   expect_failure(killer(), none_here());
 }
 
-TEST_F(LockTest, KillStopsTheWriterAndWaitsForItsLastLine) {
-  // To end so many pings takes time.
+TEST_F(LockTest, OptionKillStopsTheWriterAndWaitsForItsLastLine) {
+  // Killing so many pings takes time.
   Launch launch = pinglog({"-i", "1000", "-e", silent_ping()});
   launch.arguments.insert(launch.arguments.end(), 200, "host");
   const pid_t busy = start_daemon(launch);
   await_lines(start_label, 1);
   expect_killed(busy);
 
-  // It must be woken up first.
+  // A stopped writer must be continued first.
   const pid_t stopped = start_daemon(quick());
   await_cycles(1);
   send_signal(stopped, SIGSTOP);
   expect_killed(stopped);
-
-  // It is the file that counts, not its name.
-  fs::remove(log());
-  const pid_t renamed =
-      start_daemon(pinglog({"-i", "1000", "-e", "true", "host"}));
-  await_lines(result_label, 1);
-  const std::string name = log();
-  fs::rename(name, path("renamed"));
-  EXPECT_EQ(run(killer()).status, 1);
-  set_log(path("renamed"));
-  EXPECT_EQ(run(killer()).status, 0);
-  EXPECT_TRUE(eventually([&] { return !is_alive(renamed); }));
-  EXPECT_THAT(read_lines(name), ElementsAre(StartsWith(end_label)));
 }
 
-// It grants ten seconds. The writer stays a zombie here: what counts is that
-// its lock has gone.
-TEST_F(LockTest, KillWaitsForTheWriterButNotForEver) {
-  write_file(log(), "");
+// -k waits ten seconds, and only for the lock to be released: at the end of
+// this test the writer is still a zombie.
+TEST_F(LockTest, OptionKillWaitsForTheWriterButNotForever) {
+  write_file(log() + ".lock", "");
   Launch launch = command("sh", {"-c", "trap 'echo >>asked' TERM\n"
                                        ": >ready\n"
                                        "until [ -e go ]; do sleep 0.05; done"});
-  launch.before_exec = [log = log()] { lock(log, F_WRLCK); };
+  launch.before_exec = [log = log()] { lock(log + ".lock", F_WRLCK); };
   Process slow(launch);
   ASSERT_TRUE(eventually([&] { return fs::exists(path("ready")); }));
   EXPECT_EQ(writer(log()), slow.pid());
   const Result in_vain = run(killer());
   EXPECT_EQ(in_vain.status, 1);
-  EXPECT_EQ(in_vain.err, "pinglog: " + log() + ": its writer does not end\n");
+  EXPECT_EQ(in_vain.err, "pinglog: " + log() + ": its writer does not exit\n");
   EXPECT_EQ(read_file(path("asked")), "\n");
   Process patient(killer());
   ASSERT_TRUE(eventually([&] { return read_file(path("asked")) == "\n\n"; }));

@@ -1,5 +1,11 @@
-// log_test.cpp - the file of the log: what it may be, how it is opened, and
-// what happens when it goes away, grows too large, or its writer is killed.
+// log_test.cpp - the log file: its name, its rotation and its whole lines.
+//
+// README promises:
+//   - -s KiB     size limit of file and file.0 together (default 20480;
+//     0: none)
+//   - A log that has reached half of -s is renamed: file.0 is the older half.
+//   - `log not renamed----:` tells why a log outgrows -s.
+//   - A log that was moved or removed is made anew
 
 #include "support.h"
 
@@ -18,7 +24,7 @@ using ::testing::StartsWith;
 
 const std::string whole_line = "end of time--------:Sun Nov 22 07:45:00 2026\n";
 
-// Whole lines, more than `-s 4` leaves in a log.
+// Whole lines, enough for a rotation with `-s 4`.
 std::string long_text(size_t size = 5000) {
   std::string text;
   while (text.size() < size)
@@ -28,14 +34,14 @@ std::string long_text(size_t size = 5000) {
 
 class LogTest : public Sandbox {
 protected:
-  // A log in a directory of its own, which may be taken away.
+  // Moves the log to a directory that a test may remove. Returns the directory.
   std::string move_log() {
     fs::create_directory(path("d"));
     set_log(path("d/ping.log"));
     return path("d");
   }
 
-  // One that root's rights do not help to write where it may not.
+  // The launch without root's privileges, so that file modes bind it.
   Launch unprivileged(Launch launch) const {
     if (geteuid() == 0)
       launch.user = nobody;
@@ -44,37 +50,36 @@ protected:
     return launch;
   }
 
-  // The log goes on, and whoever ends it then finds it sound.
+  // Expects that the log continues, and that no line is missing at the end.
   void end_with(pid_t daemon, const std::string &before) {
     const int then = cycles();
     ASSERT_TRUE(eventually([&] { return logs_cycles_after(then); }));
     expect_refusal(daemon);
     stop(daemon);
-    EXPECT_EQ(fault_in_log(log()), "");
     write_file(path("all"), before + read_file(log()));
-    const Account account = check_lines(read_lines(path("all")), 1);
+    const Account account = check_log(path("all"), 1);
     EXPECT_EQ(account.fault, "");
     EXPECT_EQ(account.lost, 0);
     EXPECT_GT(account.lines, then * 3);
   }
 
 private:
-  // The log has the result of a ping that was started after so many.
+  // True if the log has a result of a later cycle than this one.
   bool logs_cycles_after(int cycle) const {
     const Words lines = log_lines();
     return std::any_of(lines.begin(), lines.end(), [&](const auto &line) {
       int number = 0;
-      return sscanf(line.c_str(), "ping result--------:%*s fail %d ",
+      return sscanf(line.c_str(), "ping result--------:%*24c %*s fail %d ",
                     &number) == 1 &&
              number > cycle;
     });
   }
 };
 
-// --- The name and the file ---------------------------------------------------
+// --- A log that is moved, removed or replaced --------------------------------
 
-// The ping is held until the log has another name.
-TEST_F(LogTest, EachLineGoesToTheFileThatHasTheNameAtThatMoment) {
+// The ping is held until the log has been renamed.
+TEST_F(LogTest, EachLineGoesToTheFileThatHasTheLogsNameAtThatMoment) {
   const pid_t daemon =
       start_daemon(pinglog({"-i", "1000", "-e", held_ping(), "held"}));
   await_lines(start_label, 1);
@@ -94,7 +99,7 @@ struct Disturbance {
   const char *name;
   std::function<void(const std::string &log)> begin;
   std::function<void(const std::string &log)> end = [](auto &) {};
-  bool by_rights = false; // it disturbs those alone who are not root
+  bool by_rights = false; // has no effect on root
 };
 
 void PrintTo(const Disturbance &disturbance, std::ostream *out) {
@@ -120,7 +125,7 @@ void unprotect_directory(const std::string &log) {
   EXPECT_EQ(chmod(directory_of(log).c_str(), 0777), 0);
 }
 
-// Something that is no log takes its place.
+// Replaces the log with something that is not a regular file.
 auto replaced_by(std::function<int(const char *)> make) {
   return [make](const std::string &log) {
     rename_log(log);
@@ -128,7 +133,7 @@ auto replaced_by(std::function<int(const char *)> make) {
   };
 }
 
-TEST_P(DisturbanceTest, EndsAndNoLineIsMissing) {
+TEST_P(DisturbanceTest, NoLineIsMissingAfterTheLogWasDisturbed) {
   const Disturbance &disturbance = GetParam();
   if (disturbance.by_rights && geteuid() == 0)
     SKIP_UNLESS_NOBODY_CAN_RUN();
@@ -138,7 +143,7 @@ TEST_P(DisturbanceTest, EndsAndNoLineIsMissing) {
     launch = unprivileged(launch);
   const pid_t daemon = start_daemon(launch);
   ASSERT_TRUE(eventually([&] { return cycles() >= 2; }));
-  const std::string kept = path("kept"); // whatever becomes of its name
+  const std::string kept = path("kept"); // outlives the log's own name
   std::string before;
   while_stopped(daemon, [&] {
     fs::create_hard_link(log(), kept);
@@ -157,7 +162,7 @@ TEST_P(DisturbanceTest, EndsAndNoLineIsMissing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Of, DisturbanceTest,
+    Each, DisturbanceTest,
     ::testing::Values(
         Disturbance{"Removal", remove_log},
         Disturbance{"Replacement",
@@ -194,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(
                     remove_log}),
     [](const auto &info) { return std::string(info.param.name); });
 
-TEST_F(LogTest, RelativeNameMeansTheCallersDirectoryForEver) {
+TEST_F(LogTest, RelativeLogStaysInTheCallersDirectory) {
   Launch launch = quick();
   launch.arguments[1] = "ping.log";
   const pid_t daemon = start_daemon(launch);
@@ -204,7 +209,7 @@ TEST_F(LogTest, RelativeNameMeansTheCallersDirectoryForEver) {
   stop(daemon);
 }
 
-TEST_F(LogTest, ThatIsBackOnlyAtTheEndGetsTheLinesThatWait) {
+TEST_F(LogTest, WaitingLinesAreWrittenAtTheExitIfTheLogIsBackByThen) {
   const std::string directory = move_log();
   const pid_t daemon =
       start_daemon(pinglog({"-i", "1000", "-e", held_ping(), "held"}));
@@ -219,13 +224,15 @@ TEST_F(LogTest, ThatIsBackOnlyAtTheEndGetsTheLinesThatWait) {
                           StartsWith(end_label)));
 }
 
-// --- What the log ends in when it is opened ----------------------------------
+// --- A log that ends in an unfinished line -----------------------------------
 
-TEST_F(LogTest, UnfinishedLineIsCutOffIfOursAndElseKeptAndEnded) {
+TEST_F(LogTest, UnfinishedLineOfPinglogIsCutOffAndAnyOtherGetsANewline) {
   const std::string longest =
-      result_label + std::string(255, 'h') + " fail " + std::string(200, 'r');
-  const std::string labels[] = {start_label, result_label, end_label,
-                                lost_label};
+      outage_label + std::string(time_size, 't') + " " + std::string(255, 'h') +
+      " was down 100:00:00 since " + std::string(time_size, 't') + ": " +
+      std::string(200, 'r');
+  const std::string labels[] = {start_label, result_label, outage_label,
+                                end_label,   lost_label,   rename_label};
   std::vector<std::pair<std::string, std::string>> rows = {
       {"", ""},
       {whole_line, whole_line},
@@ -249,69 +256,65 @@ TEST_F(LogTest, UnfinishedLineIsCutOffIfOursAndElseKeptAndEnded) {
     const std::string text = read_file(log());
     EXPECT_EQ(text.substr(0, kept.size()), kept);
     write_file(path("rest"), text.substr(std::min(kept.size(), text.size())));
-    EXPECT_EQ(fault_in_log(path("rest")), "");
+    EXPECT_EQ(check_log(path("rest")).fault, "");
     EXPECT_EQ(read_lines(path("rest")).size(), 3u);
   }
 }
 
-TEST_F(LogTest, UnfinishedLineIsCutOffBeforeTheLogIsRotatedAtTheStart) {
+TEST_F(LogTest, UnfinishedLineIsCutOffBeforeRotationAtTheStart) {
   write_file(log(), long_text() + "start time---------:Sun No");
   EXPECT_EQ(run(quick({"-f", "-c", "1", "-s", "4"})).status, 0);
-  EXPECT_TRUE(read_file(log() + ".0") == long_text()); // or it prints 10 KB
-  EXPECT_EQ(fault_in_log(log()), "");
+  EXPECT_TRUE(read_file(log() + ".0") == long_text()); // EXPECT_EQ prints 10 KB
+  EXPECT_EQ(check_log(log()).fault, "");
 }
 
-// It rotates often, and sometimes the disk is full, so that a line that does
-// not fit has to be taken back.
-TEST_F(LogTest, KilledAtRandomMomentsItLeavesWholeLines) {
-  const int kills = rounds("PINGLOG_TEST_KILLS", 30);
+// The log rotates often. In every third round a size limit cuts a line, which
+// pinglog has to cut off again. PINGLOG_KILLS sets how many rounds.
+TEST_F(LogTest, KillDashNineAtRandomMomentsLeavesWholeLines) {
+  const int kills = rounds("PINGLOG_KILLS", 30);
   std::mt19937 random(std::random_device{}());
   const std::string old = log() + ".0";
-  int rotations = 0;
-  ino_t inode = 0;
   for (int i = 0; i < kills && !HasFailure(); ++i) {
     Launch launch = pinglog({"-s", "4", "-i", "0.01", "-e", "true"});
     for (char host = 'a'; host <= 'h'; ++host)
       launch.arguments.push_back(std::string(40, host));
     if (i % 3 == 0)
       launch.limits[RLIMIT_FSIZE] = 4096 + random() % 1000;
-    const pid_t daemon = start_daemon(launch); // a stale lock would refuse
+    else
+      fs::remove(old); // so that the wait below is for a rotation
+    const pid_t daemon = start_daemon(launch);
+    EXPECT_TRUE(eventually([&] { return i % 3 == 0 || fs::exists(old); }));
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 120000));
     stop(daemon, SIGKILL);
-    // The last line may be torn until the next start, no other one may.
+    EXPECT_TRUE(eventually([&] { return writer(log()) == -1; }));
+    // Until the next start the last line may be torn, but no other line.
     const std::string text = read_file(log());
     write_file(path("copy"), text.substr(0, text.rfind('\n') + 1));
-    EXPECT_EQ(fault_in_log(path("copy")), "") << "after " << i << " kills";
-    EXPECT_EQ(fault_in_log(old), "") << "after " << i << " kills";
-    struct stat status = {};
-    if (stat(old.c_str(), &status) == 0 && status.st_ino != inode) {
-      ++rotations;
-      inode = status.st_ino;
-    }
+    EXPECT_EQ(check_log(path("copy")).fault, "") << "after " << i << " kills";
+    EXPECT_EQ(check_log(old).fault, "") << "after " << i << " kills";
   }
   EXPECT_EQ(run(quick({"-f", "-c", "1"})).status, 0);
-  EXPECT_EQ(fault_in_log(log()), "");
-  EXPECT_GT(rotations, 0);
+  EXPECT_EQ(check_log(log()).fault, "");
 }
 
 // --- Rotation ----------------------------------------------------------------
 
-TEST_F(LogTest, IsRenamedFromTheSizeThatWasAskedFor) {
+TEST_F(LogTest, LogIsRenamedAtHalfOfTheGivenSize) {
   const struct {
     Words options;
     uintmax_t size;
     bool renamed;
-  } rows[] = {{{}, 10240 * 1024, true},
+  } rows[] = {{{}, 10240 * 1024, true}, // half of the default
               {{}, 10240 * 1024 - 1, false},
-              {{"-s", "4"}, 4096, true},
-              {{"-s", "4"}, 4095, false},
+              {{"-s", "8"}, 4096, true},
+              {{"-s", "8"}, 4095, false},
               {{"-s", "0"}, 11000 * 1024, false}};
   const std::string old = log() + ".0";
   for (const auto &row : rows) {
     SCOPED_TRACE(row.size);
     write_file(old, "older");
     write_file(log(), "");
-    fs::resize_file(log(), row.size - 1); // no disk is needed
+    fs::resize_file(log(), row.size - 1); // sparse: takes no disk space
     const int file = open(log().c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
     EXPECT_EQ(write(file, "\n", 1), 1);
     close(file);
@@ -323,22 +326,33 @@ TEST_F(LogTest, IsRenamedFromTheSizeThatWasAskedFor) {
   }
 }
 
-TEST_F(LogTest, RotationComesBetweenCyclesAndLosesNothing) {
-  Process process(counting({"-f", "-i", "0.2", "-s", "4", "-c", "6"}, 4, true));
+TEST_F(LogTest, RotationHappensBetweenCyclesAndLosesNoLine) {
+  Process process(counting({"-f", "-i", "1", "-s", "16", "-c", "6"}, 4, true));
   EXPECT_EQ(process.wait().status, 0);
   const std::string old = read_file(log() + ".0");
-  EXPECT_GE(old.size(), 4096u);
+  EXPECT_GE(old.size(), 8192u);
   EXPECT_THAT(read_file(log()), StartsWith(start_label));
   write_file(path("all"), old + read_file(log()));
-  EXPECT_EQ(fault_in_log(path("all")), "");
-  const Account account = check_lines(read_lines(path("all")), 4);
+  const Account account = check_log(path("all"), 4);
   EXPECT_EQ(account.fault, "");
-  EXPECT_EQ(account.lines, 6 * 6);
+  EXPECT_EQ(account.lines, 6 * 6 + 4); // plus four outages
+}
+
+TEST_F(LogTest, RotationBeforeQuietCyclesHappensOnce) {
+  const std::string ping = script("ping", "echo >>$0.$3");
+  Launch launch = pinglog({"-i", "0.3", "-s", "1", "-q", "1000", "-e", ping});
+  launch.arguments.insert(launch.arguments.end(), 2, std::string(250, 'h'));
+  const pid_t daemon = start_daemon(launch);
+  const std::string counter = ping + "." + std::string(250, 'h');
+  ASSERT_TRUE(eventually([&] { return read_lines(counter).size() >= 8; }));
+  stop(daemon);
+  EXPECT_EQ(read_lines(log() + ".0").size(), 4u);
+  EXPECT_THAT(log_lines(), ElementsAre(StartsWith(end_label)));
 }
 
 struct Obstacle {
   const char *name;
-  bool by_rights; // it hinders those alone who are not root
+  bool by_rights; // has no effect on root
   std::function<void(const std::string &log)> set;
   std::function<void(const std::string &log)> remove;
 };
@@ -351,54 +365,90 @@ class ObstacleTest : public LogTest,
                      public ::testing::WithParamInterface<Obstacle> {};
 
 INSTANTIATE_TEST_SUITE_P(
-    Of, ObstacleTest,
+    Each, ObstacleTest,
     ::testing::Values(
         Obstacle{"Directory", false,
                  [](auto &log) { fs::create_directory(log + ".0"); },
                  [](auto &log) { EXPECT_TRUE(fs::remove(log + ".0")); }},
-        Obstacle{"Rights", true, protect_directory, unprotect_directory}),
+        Obstacle{"Rights", true,
+                 [](auto &log) { // or no start is possible
+                   write_file(log + ".lock", "", 0666);
+                   protect_directory(log);
+                 },
+                 unprotect_directory}),
     [](const auto &info) { return std::string(info.param.name); });
 
-TEST_P(ObstacleTest, MakesRotationWaitAndTheLogGrowOn) {
+TEST_P(ObstacleTest, ObstacleDelaysRotationAndIsLoggedOnce) {
   const Obstacle &obstacle = GetParam();
   if (obstacle.by_rights && geteuid() == 0)
     SKIP_UNLESS_NOBODY_CAN_RUN();
   (void)move_log();
   const std::string before = long_text(100 * 1024);
   write_file(log(), before, 0666);
-  Launch launch = counting({"-i", "0.1", "-s", "100"});
+  Launch launch = counting({"-i", "0.1", "-s", "200"});
   if (obstacle.by_rights)
     launch = unprivileged(launch);
   obstacle.set(log());
   const pid_t daemon = start_daemon(launch);
   ASSERT_TRUE(eventually([&] { return cycles() >= 2; }));
-  // Something that tries on and on takes 10 ticks of each cycle.
+  // A busy loop would take 10 ticks in each cycle.
   const long ticks = process_stat(daemon, 14) + process_stat(daemon, 15);
   ASSERT_TRUE(eventually([&] { return cycles() >= 7; }));
   EXPECT_LT(process_stat(daemon, 14) + process_stat(daemon, 15), ticks + 25);
   EXPECT_GT(log_lines().size(), before.size() / whole_line.size() + 4 * 3);
+  EXPECT_EQ(count(rename_label), 1); // in all those cycles
   expect_refusal(daemon);
   while_stopped(daemon, [&] { obstacle.remove(log()); });
   const std::string old = log() + ".0";
   ASSERT_TRUE(eventually(
       [&] { return fs::is_regular_file(old) && fs::exists(log()); }));
-  ASSERT_TRUE(read_file(old).rfind(before, 0) == 0); // or it prints all
+  ASSERT_TRUE(read_file(old).rfind(before, 0) == 0); // StartsWith prints all
   end_with(daemon, read_file(old).substr(before.size()));
 }
 
-// rename() does nothing where both names are of one file, and a file that is
-// opened twice and closed once is not locked any more.
-TEST_F(LogTest, LockIsKeptWhereTheOldNameIsTheSameFile) {
+TEST_F(LogTest, FailedRenameIsLoggedOnceForEachReasonAndLog) {
+  if (geteuid() == 0)
+    SKIP_UNLESS_NOBODY_CAN_RUN();
+  (void)move_log();
+  write_file(log(), long_text(), 0666);
+  write_file(log() + ".lock", "", 0666);
+  fs::create_directory(log() + ".0");
+  protect_directory(log());
+  Launch launch = quick({"-s", "4"});
+  launch.user = geteuid() == 0 ? std::optional<uid_t>(nobody) : std::nullopt;
+  const pid_t daemon = start_daemon(launch);
+  await_lines(rename_label, 1);
+  await_cycles(2);
+  while_stopped(daemon, [&] { unprotect_directory(log()); });
+  await_lines(rename_label, 2);
+  await_cycles(2);
+  const std::string moved = log() + ".moved";
+  fs::rename(log(), moved);
+  await_lines(rename_label, 1); // in the new log
+  stop(daemon);
+  EXPECT_EQ(check_log(log()).fault, "");
+  Words reasons;
+  for (const std::string &file : {moved, log()})
+    for (const std::string &line : read_lines(file))
+      if (line.rfind(rename_label, 0) == 0)
+        reasons.push_back(line.substr(strlen(rename_label) + time_size + 1));
+  EXPECT_THAT(reasons, ElementsAre(strerror(EACCES), strerror(EISDIR),
+                                   strerror(EISDIR)));
+}
+
+// rename() does nothing if both names belong to one file, and closing a second
+// descriptor of that file would drop a lock on it.
+TEST_F(LogTest, LogThatIsAHardLinkToItsOldFileStaysLocked) {
   write_file(log(), long_text());
   fs::create_hard_link(log(), log() + ".0");
   const pid_t daemon = start_daemon(quick({"-s", "4"}));
   await_cycles(2);
   expect_refusal(daemon);
   stop(daemon);
-  EXPECT_EQ(fault_in_log(log()), "");
+  EXPECT_EQ(check_log(log()).fault, "");
 }
 
-TEST_F(LogTest, RotationReplacesALinkOrAFifoAndLeavesTheTargetAlone) {
+TEST_F(LogTest, RotationReplacesALinkOrFifoAndSparesTheLinksTarget) {
   write_file(path("victim"), "untouched");
   const std::string old = log() + ".0";
   for (bool fifo : {false, true}) {
@@ -413,22 +463,22 @@ TEST_F(LogTest, RotationReplacesALinkOrAFifoAndLeavesTheTargetAlone) {
   EXPECT_EQ(read_file(path("victim")), "untouched");
 }
 
-// --- What is no log, and modes -----------------------------------------------
+// --- Files that are refused as the log, and the log's mode -------------------
 
-TEST_F(LogTest, WhatIsNoRegularFileIsRefusedAtOnce) {
+TEST_F(LogTest, LogThatIsNoRegularFileIsRefused) {
   fs::create_directory(path("directory"));
   ASSERT_EQ(mkfifo(path("fifo").c_str(), 0644), 0);
   fs::create_symlink("elsewhere", path("dangling"));
   write_file(path("target"), "untouched");
   fs::create_symlink("target", path("link"));
-  const std::string irregular = "not a regular file";
+  const std::string irregular =
+      "not a regular file (for standard output, -f -o -)";
   for (const auto &[name, reason] :
        {std::pair<std::string, std::string>{"/dev/null", irregular},
         {path("fifo"), irregular},
         {path("dangling"), irregular},
         {path("link"), irregular},
-        {path("directory"), strerror(EISDIR)},
-        {path("missing/log"), strerror(ENOENT)},
+        {path("directory"), irregular},
         {path("target/log"), strerror(ENOTDIR)}})
     for (bool foreground : {false, true}) {
       SCOPED_TRACE(name);
@@ -437,13 +487,13 @@ TEST_F(LogTest, WhatIsNoRegularFileIsRefusedAtOnce) {
                      name + ": " + reason);
     }
   EXPECT_FALSE(fs::exists(path("elsewhere")));
-  EXPECT_FALSE(fs::exists(path("missing")));
+  EXPECT_FALSE(fs::exists(path("directory.lock")));
   EXPECT_EQ(read_file(path("target")), "untouched");
 }
 
-// A session leader that opens a terminal may acquire it. Then there is a hangup
-// for its process group when it ends.
-TEST_F(LogTest, TerminalIsRefusedAndNotAcquired) {
+// A session leader that opens a terminal may acquire it. When the leader exits,
+// its process group then gets SIGHUP.
+TEST_F(LogTest, TerminalAsLogIsRefusedAndNotAcquired) {
   const Terminal terminal;
   if (!terminal)
     GTEST_SKIP() << terminal.why();
@@ -461,15 +511,17 @@ TEST_F(LogTest, TerminalIsRefusedAndNotAcquired) {
   };
   const Result result = run(launch);
   EXPECT_EQ(result.status, 1);
-  EXPECT_EQ(result.err, "pinglog: " + log() + ": not a regular file\n");
-  stop(atoi(read_file(path("pid")).c_str())); // the lower number comes first
+  EXPECT_EQ(result.err,
+            "pinglog: " + log() +
+                ": not a regular file (for standard output, -f -o -)\n");
+  stop(atoi(read_file(path("pid")).c_str())); // a pending SIGHUP comes first
   EXPECT_FALSE(fs::exists(path("hangup")));
 }
 
-// The log that rotation makes, and the one that the start makes.
-TEST_F(LogTest, ModeIs0644WhateverTheMask) {
+// Holds for the log that a start creates and for the one after a rotation.
+TEST_F(LogTest, LogHasMode0644AndInTheForegroundObeysTheCallersUmask) {
   const std::string old = log() + ".0";
-  for (mode_t mask : {0000, 0077, 0777})
+  for (mode_t mask : {0000, 0077})
     for (bool foreground : {false, true})
       for (bool rotated : {false, true}) {
         SCOPED_TRACE(::testing::Message() << mask << (foreground ? " -f" : "")
@@ -480,7 +532,7 @@ TEST_F(LogTest, ModeIs0644WhateverTheMask) {
           write_file(log(), long_text());
         Launch launch = quick({"-s", "4", "-c", "1"});
         if (foreground)
-          launch.arguments.push_back("-f");
+          launch.arguments.insert(launch.arguments.begin(), "-f");
         launch.umask = mask;
         EXPECT_EQ(run(launch).status, 0);
         EXPECT_TRUE(eventually([&] {
@@ -488,8 +540,43 @@ TEST_F(LogTest, ModeIs0644WhateverTheMask) {
         }));
         struct stat status = {};
         EXPECT_EQ(stat(log().c_str(), &status), 0);
-        EXPECT_EQ(status.st_mode, S_IFREG | 0644u);
+        EXPECT_EQ(status.st_mode,
+                  S_IFREG | (foreground ? 0644u & ~mask : 0644u));
       }
+}
+
+// --- The tests' own check ----------------------------------------------------
+
+TEST_F(LogTest, CheckOfLogsFindsEachFault) {
+  const std::string time = "Sun Nov 22 07:45:00 2026";
+  // s, e: start and end of a cycle; a, b: a result of this host; A: an outage
+  // of host a; 3: three lines lost; x: no line of a log.
+  const auto fault = [&](const std::string &letters) {
+    std::string text;
+    for (const char letter : letters) {
+      const std::string host(1, static_cast<char>(tolower(letter)));
+      text += letter == 's'   ? start_label + time
+              : letter == 'e' ? end_label + time
+              : letter == '3' ? lost_label + host
+              : letter == 'x' ? host
+              : letter == 'A' ? outage_label + time + " a is down since"
+                              : result_label + time + " " + host + " fail";
+      text += "\n";
+    }
+    write_file(log(), text);
+    return check_log(log(), 2).fault;
+  };
+  for (const char *sound : {"", "sabe", "sabesbae", "sabesaAbe", "sabe3besabe",
+                            "sabesa3esab", "sae"})
+    EXPECT_EQ(fault(sound), "") << sound;
+  for (const char *unsound :
+       {"x", "abe", "sabee", "sabs", "saesabe", "saabe", "saae", "sabAe",
+        "sabesab3sabe", "sab33e", "sabeabe", "sAabe"})
+    EXPECT_NE(fault(unsound), "") << unsound;
+  write_file(log(), start_label + time);
+  EXPECT_NE(check_log(log()).fault, "") << "no newline";
+  write_file(log(), start_label + time + "\t\n");
+  EXPECT_NE(check_log(log()).fault, "") << "unprintable";
 }
 
 } // namespace

@@ -1,0 +1,237 @@
+// outage_test.cpp - outages, and -q.
+//
+// README promises:
+//   - The log tells when the line was down, for how long, and why.
+//   - Two failures of a host in a row are an outage, and the log says when it
+//     ended:
+//   - If you stop pinglog during an outage, only the line with which it began
+//     (`is down`) is left.
+//   - -q n       log only changes, and every n-th cycle in full (default 1)
+
+#include "support.h"
+
+#include <csignal>
+
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+class OutageTest : public Sandbox {
+protected:
+  // A ping that answers (o) or fails (f) in each cycle as the pattern says, and
+  // then repeats the last letter. In cycle N it fails with `reason N`.
+  std::string patterned_ping(const std::string &pattern) const {
+    // The script forks nothing: a ping that is too slow would be a failure.
+    return script("ping", "n=0\n"
+                          "[ -e $0.count ] && read -r n <$0.count\n"
+                          "n=$((n + 1))\n"
+                          "echo $n >$0.count\n"
+                          "pattern=" +
+                              pattern +
+                              "\n"
+                              "skipped=1\n"
+                              "while [ $((skipped += 1)) -le $n ]; do\n"
+                              "  [ ${#pattern} = 1 ] || pattern=${pattern#?}\n"
+                              "done\n"
+                              "case $pattern in\n"
+                              "o*) echo time=12.3 ms ;;\n"
+                              "*) echo reason $n; exit 1 ;;\n"
+                              "esac");
+  }
+
+  // Runs as many cycles as the pattern has letters. If the machine is too busy
+  // for one of the pings, tries again with a longer interval.
+  void run_pattern(const std::string &pattern,
+                   const Words &options = {}) const {
+    const std::string ping = patterned_ping(pattern);
+    const std::string length = std::to_string(pattern.size());
+    for (const char *interval : {"0.5", "1", "2", "4", "8"}) {
+      for (const std::string &file : {log(), ping + ".count"})
+        fs::remove(file);
+      Words words = {"-f", "-i", interval, "-c", length, "-e", ping};
+      words.insert(words.end(), options.begin(), options.end());
+      words.push_back("host");
+      EXPECT_EQ(run(pinglog(words)).status, 0);
+      if (read_file(ping + ".count") == length + "\n" &&
+          read_file(log()).find(" no answer in ") == std::string::npos)
+        return;
+    }
+    ADD_FAILURE() << "the machine is too busy for -i 8";
+  }
+
+  // One letter for each line of the log: s and e start and end a cycle, o and f
+  // are results, d and u are down and up again.
+  std::string shape() const {
+    std::string letters;
+    for (const std::string &line : log_lines())
+      letters += line.rfind(start_label, 0) == 0            ? 's'
+                 : line.rfind(end_label, 0) == 0            ? 'e'
+                 : line.find(" host ok ") != line.npos      ? 'o'
+                 : line.find(" host fail ") != line.npos    ? 'f'
+                 : line.find(" host is down") != line.npos  ? 'd'
+                 : line.find(" host was down") != line.npos ? 'u'
+                                                            : '?';
+    return letters;
+  }
+
+  static std::string time_of(const std::string &line) {
+    return line.substr(strlen(result_label), time_size);
+  }
+  static double seconds_between(const std::string &from,
+                                const std::string &until) {
+    tm parts[2] = {};
+    EXPECT_TRUE(strptime(from.c_str(), "%a %b %d %T %Y", &parts[0]));
+    EXPECT_TRUE(strptime(until.c_str(), "%a %b %d %T %Y", &parts[1]));
+    return difftime(timegm(&parts[1]), timegm(&parts[0]));
+  }
+};
+
+TEST_F(OutageTest, SingleFailuresAreNoOutage) {
+  run_pattern("fofof");
+  EXPECT_EQ(shape(), "sfesoesfesoesfe");
+}
+
+TEST_F(OutageTest, OutageBeginsWithTheSecondFailureAndEndsWithAnAnswer) {
+  run_pattern("offfoo");
+  ASSERT_EQ(shape(), "soesfesfdesfesouesoe");
+  const Words lines = log_lines();
+  const std::string since = time_of(lines[4]);
+  const std::string down = " since " + since + ": reason 2";
+  const std::string was_down = "host was down 0:00:";
+  ASSERT_THAT(outages(),
+              ElementsAre("host is down" + down,
+                          AllOf(StartsWith(was_down), EndsWith(down))));
+  // The lines' times are truncated to seconds; the duration is rounded.
+  const int seconds = std::stoi(outages()[1].substr(was_down.size()));
+  EXPECT_GT(seconds, 0);
+  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 1);
+}
+
+TEST_F(OutageTest, EachHostHasItsOwnOutage) {
+  const std::string ping = script("ping", "[ $3 = up ] || exit 1");
+  Process process(pinglog({"-f", "-i", "1", "-e", ping, "up", "one", "two"}));
+  await_lines(outage_label, 2);
+  EXPECT_THAT(outages(), ::testing::UnorderedElementsAre(
+                             StartsWith("one is down since "),
+                             StartsWith("two is down since ")));
+}
+
+TEST_F(OutageTest, PingThatCannotBeStartedIsAnOutage) {
+  const std::string ping = answering_ping();
+  Process process(pinglog({"-f", "-i", "1", "-e", ping, "host"}));
+  await_results("host ok", 1);
+  fs::rename(ping, path("away"));
+  await_lines(outage_label, 1);
+  EXPECT_THAT(outages()[0], EndsWith(": " + ping + ": " + strerror(ENOENT)));
+  fs::rename(path("away"), ping);
+  await_lines(outage_label, 2);
+  EXPECT_THAT(outages()[1], StartsWith("host was down 0:00:0"));
+}
+
+TEST_F(OutageTest, LastingOutageIsInTheLogEvenAfterKillDashNine) {
+  const pid_t pid = start_daemon(quick({"-e", "false"}));
+  await_lines(outage_label, 1);
+  stop(pid, SIGKILL);
+  EXPECT_THAT(outages(), ElementsAre(StartsWith("host is down since ")));
+  // A new pinglog knows of no outage, because nothing pinged in between.
+  Launch launch = quick({"-f", "-c", "2"});
+  launch.arguments[3] = "1"; // time for the ping
+  EXPECT_EQ(run(launch).status, 0);
+  EXPECT_THAT(outages(), SizeIs(1));
+}
+
+TEST_F(OutageTest, LongestHostAndLongestReasonFitIntoOneLine) {
+  const std::string host(255, 'h'), reason(200, 'r');
+  const std::string ping =
+      script("ping", "[ -e $0.up ] || { echo " + reason + "; exit 1; }");
+  Process process(pinglog({"-f", "-i", "1", "-e", ping, host}));
+  await_lines(outage_label, 1);
+  write_file(ping + ".up", "");
+  await_lines(outage_label, 2);
+  for (const std::string &line : outages())
+    EXPECT_THAT(line, AllOf(StartsWith(host), EndsWith(": " + reason)));
+}
+
+TEST_F(OutageTest, OutageGoesOnAfterRotationAndAfterTheLogIsMoved) {
+  const std::string ping = script("ping", "[ -e $0.up ]");
+  Process process(pinglog({"-f", "-i", "0.3", "-s", "1", "-e", ping, "host"}));
+  await_lines(outage_label, 1);
+  ASSERT_TRUE(eventually([&] { return fs::exists(log() + ".0"); }));
+  ASSERT_TRUE(eventually([&] { return count(outage_label) == 0; }));
+  std::error_code rotated_just_now;
+  fs::rename(log(), path("moved"), rotated_just_now);
+  write_file(ping + ".up", "");
+  Words found; // read before the next rotation
+  ASSERT_TRUE(eventually([&] { return !(found = outages()).empty(); }));
+  EXPECT_THAT(found[0], StartsWith("host was down "));
+}
+
+// --- -q ----------------------------------------------------------------------
+
+TEST_F(OutageTest, QuietCyclesHoldOnlyChangesAndOutages) {
+  // Cycles 1, 5 and 9 are full.
+  run_pattern("oofoofffoooo", {"-q", "4"});
+  EXPECT_EQ(shape(), "soe"    // cycle 1, full
+                     "sfesoe" // 3 and 4: a change each
+                     "soe"    // 5, full
+                     "sfe"    // 6: a change
+                     "sfde"   // 7: an outage
+                     "soue"   // 9, full
+                     "e");    // 12, the last, shows the exit
+}
+
+TEST_F(OutageTest, QuietCyclesInAnOutageLogNothing) {
+  run_pattern("offffffo", {"-q", "1000"});
+  EXPECT_EQ(shape(), "soesfesfdesoue");
+}
+
+TEST_F(OutageTest, WaitingLinesAreWrittenInAQuietCycleToo) {
+  fs::create_directory(path("d"));
+  set_log(path("d/ping.log"));
+  const std::string ping =
+      script("ping", "[ ! -e $0.down ] || { echo >>$0.down; exit 1; }");
+  Process process(
+      pinglog({"-f", "-i", "0.3", "-q", "1000", "-e", ping, "host"}));
+  await_lines(end_label, 1);
+  fs::rename(path("d"), path("away"));
+  write_file(ping + ".down", "");
+  // Six cycles; only the first two have anything to log.
+  ASSERT_TRUE(
+      eventually([&] { return read_lines(ping + ".down").size() >= 6; }));
+  fs::rename(path("away"), path("d"));
+  await_lines(outage_label, 1);
+}
+
+TEST_F(OutageTest, StopInAQuietCycleLogsTheEndLine) {
+  const std::string ping = script("ping", "echo >>$0.count");
+  const pid_t pid =
+      start_daemon(pinglog({"-i", "0.4", "-q", "1000", "-e", ping, "host"}));
+  ASSERT_TRUE(
+      eventually([&] { return read_lines(ping + ".count").size() > 3; }));
+  EXPECT_EQ(log_lines().size(), 3u);
+  stop(pid);
+  EXPECT_EQ(log_lines().size(), 4u);
+  EXPECT_THAT(log_lines().back(), StartsWith(end_label));
+}
+
+TEST_F(OutageTest, StartLineOfAQuietCycleHasTheTimeOfItsStart) {
+  // The ping fails more than a second after the cycle's start.
+  const std::string ping = script("ping", "echo >>$0.count\n"
+                                          "[ $(wc -l <$0.count) = 1 ] || "
+                                          "{ sleep 1.2; exit 1; }");
+  Process process(
+      pinglog({"-f", "-i", "2", "-c", "2", "-q", "9", "-e", ping, "host"}));
+  EXPECT_EQ(process.wait().status, 0);
+  ASSERT_THAT(log_lines(), SizeIs(6));
+  EXPECT_NE(time_of(log_lines()[3]), time_of(log_lines()[4]));
+}
+
+} // namespace
