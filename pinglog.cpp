@@ -303,8 +303,8 @@ const char *find_reason(char *output) {
   return statistics;
 }
 
-// Copies the number from `time=12.3 ms`. One above the interval is nonsense:
-// the clock was set while ping waited.
+// Copies the number from `time=12.3 ms`. One above the interval is nonsense
+// (the clock was set while ping waited), and so is one that does not fit.
 bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
   const char *time = strstr(output, "time=");
   if (time == nullptr)
@@ -312,7 +312,8 @@ bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
   time += strlen("time=");
   time += strspn(time, " ");
   const size_t length = strspn(time, ".0123456789");
-  if (!is_digit(*time) || strncmp(time + length, " ms", 3) != 0 ||
+  if (!is_digit(*time) || length + strlen(" ms") > longest_reason ||
+      strncmp(time + length, " ms", 3) != 0 ||
       strtol(time, nullptr, 10) > interval_ns / 1'000'000)
     return false;
   (void)snprintf(verdict.text, sizeof verdict.text, "%.*s ms",

@@ -124,7 +124,7 @@ TEST_F(PingsTest, PingHasUmask022UnderTheDaemonAndTheCallersInTheForeground) {
 TEST_F(PingsTest, CallersLockIsKeptInTheForegroundAndNoPingInheritsIt) {
   write_file(path("lock"), "");
   const std::string ping = script("ping", "ls -l /proc/self/fd >$0.open");
-  Launch launch = quick({"-f", "-e", ping});
+  Launch launch = pinglog({"-f", "-i", "60", "-e", ping, "host"});
   launch.before_exec = [name = path("lock")] {
     const int lock = open(name.c_str(), O_RDWR); // pinglog inherits it
     if (flock(lock, LOCK_EX | LOCK_NB) == -1)

@@ -145,6 +145,7 @@ TEST_F(ResultTest, OnlyAPlausibleNumberOfMillisecondsIsLoggedAsTheTime) {
       {"longer", "time=60001 ms\n", "", "ok"},
       {"clock", "time=1728000000000 ms\n", "", "ok"},
       {"huge", "time=" + std::string(100, '9') + " ms\n", "", "ok"},
+      {"zeros", "time=" + std::string(198, '0') + " ms\n", "", "ok"},
       {"blank", "time= 21.16 ms\n", "", "ok 21.16 ms"},
       {"empty", "time= ms\n", "", "ok"},
       {"word", "time=abc ms\n", "", "ok"},
