@@ -137,16 +137,16 @@ TEST_P(LimitTest, DroppedLinesAreCountedWhereTheyAreMissing) {
                       (names[0] + " fail ").size() + 200 + 1;
   Process process(limited(launch, room));
   await_lines(start_label, 1);
-  ASSERT_TRUE(is_left_with(2, process.pid()));
+  ASSERT_TRUE(is_left_with(2, hosts, process.pid()));
   const size_t on_disk = read_file(log()).size();
   EXPECT_THAT(on_disk, AllOf(Gt(room - line), Le(room)));
   set_limit(process.pid(), 6 * room);
   release("held1");
-  ASSERT_TRUE(is_left_with(1, process.pid()));
+  ASSERT_TRUE(is_left_with(1, hosts, process.pid()));
   EXPECT_GT(read_file(log()).size(), 6 * room - line);
   set_limit(process.pid(), {});
   release("held2");
-  ASSERT_TRUE(is_left_with(0, process.pid()));
+  ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
   expect_good_end(process);
 
   const Words lines = log_lines();

@@ -120,7 +120,7 @@ TEST_F(PipeTest, DroppedLinesAreCountedWhereTheyAreMissing) {
   Process process(writing_to(launch, ends_[1]));
   pollfd input = {ends_[0], POLLIN, 0};
   ASSERT_EQ(poll(&input, 1, 60'000), 1); // the cycle has begun
-  ASSERT_TRUE(is_left_with(0, process.pid()));
+  ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
   process.signal(SIGTERM);
   write_file(log(), read_all());
   EXPECT_EQ(process.wait().status, 0);
@@ -233,13 +233,13 @@ TEST_F(OutputTest, TerminalThatTakesPartOfALineGetsTheRestOnce) {
     std::string text;
     size_t left = held.size();
     for (const std::string &host : held) {
-      ASSERT_TRUE(is_left_with(left--, process.pid()));
+      ASSERT_TRUE(is_left_with(left--, hosts, process.pid()));
       text += read_all(terminal);
       text.erase(0, text.find_first_not_of('#'));
       cut = cut || (!text.empty() && text.back() != '\n');
       release(host);
     }
-    ASSERT_TRUE(is_left_with(0, process.pid()));
+    ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
     process.signal(SIGTERM);
     EXPECT_TRUE(eventually([&] {
       text += read_all(terminal);
@@ -248,8 +248,8 @@ TEST_F(OutputTest, TerminalThatTakesPartOfALineGetsTheRestOnce) {
     text += read_all(terminal);
     EXPECT_EQ(process.wait().status, 0);
     close(slave);
-    for (const std::string &host : held)
-      fs::remove(path("held-ping." + host));
+    for (const char *word : {"started", "held1", "held2", "held3"})
+      fs::remove(path("held-ping.") + word);
     write_file(log(), text);
     const Account account = check_log(log(), hosts);
     EXPECT_EQ(account.fault, "");

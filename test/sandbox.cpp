@@ -106,7 +106,8 @@ Sandbox::Words Sandbox::long_hosts(int count) {
 }
 
 std::string Sandbox::held_ping() const {
-  return script("held-ping", "case $3 in held*)\n"
+  return script("held-ping", "echo >>$0.started\n"
+                             "case $3 in held*)\n"
                              "until [ -e $0.$3 ]; do sleep 0.05; done\n"
                              "esac\n"
                              "printf 'x%0199d\\n' 0\n"
@@ -135,12 +136,13 @@ pid_t Sandbox::ping_of(pid_t pinglog) {
   return pings.empty() ? -1 : pings[0];
 }
 
-bool Sandbox::is_left_with(size_t pings, pid_t pinglog) {
+bool Sandbox::is_left_with(size_t left, size_t all, pid_t pinglog) const {
   const auto sleeps = [=] { return process_state(pinglog) == 'S'; };
   return eventually([=] {
-    // If pinglog sleeps before and after the count, it has started all pings
-    // and written the results of those that are gone.
-    return sleeps() && children_of(pinglog).size() == pings && sleeps();
+    // If pinglog sleeps before and after the count, it has written the results
+    // of the pings that are gone.
+    return read_lines(path("held-ping.started")).size() == all && sleeps() &&
+           children_of(pinglog).size() == left && sleeps();
   });
 }
 

@@ -56,8 +56,9 @@ protected:
   void release(const std::string &host) const;
   // Waits until the only ping has executed `sleep`, and returns the ping's PID.
   static pid_t ping_of(pid_t pinglog);
-  // Waits until pinglog sleeps and exactly this many of its pings are left.
-  [[nodiscard]] static bool is_left_with(size_t pings, pid_t pinglog);
+  // Waits until all held pings have started, so many of them are left, and
+  // pinglog sleeps.
+  [[nodiscard]] bool is_left_with(size_t left, size_t all, pid_t pinglog) const;
 
   // The launch of `pinglog -o log() ARGUMENTS`, in the sandbox.
   Launch pinglog(const Words &arguments) const;
