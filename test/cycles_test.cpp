@@ -65,13 +65,14 @@ TEST_F(CyclesTest, CountEndsPinglogAfterThatManyFullCycles) {
 
 // A busy machine may delay some start lines into the next second, but not all.
 TEST_F(CyclesTest, NextCycleStartsInTheSecondInWhichTheLastOneEnds) {
-  EXPECT_EQ(run(quick({"-f", "-i", "1", "-c", "5"})).status, 0);
+  // The interval is such that not every cycle ends at the end of a second.
+  EXPECT_EQ(run(quick({"-f", "-i", "1.1", "-c", "5"})).status, 0);
   const Words lines = log_lines();
-  ASSERT_EQ(lines.size(), 5u * 3);
   int at_once = 0;
-  for (size_t i = 2; i + 1 < lines.size(); i += 3)
-    at_once += lines[i].substr(strlen(end_label)) ==
-               lines[i + 1].substr(strlen(start_label));
+  for (size_t i = 1; i < lines.size(); ++i)
+    at_once += lines[i - 1].rfind(end_label, 0) == 0 &&
+               lines[i - 1].substr(strlen(end_label)) ==
+                   lines[i].substr(strlen(start_label));
   EXPECT_GT(at_once, 0) << read_file(log());
 }
 
@@ -84,7 +85,8 @@ TEST_F(CyclesTest, StubbornPingsNeitherShiftTheGridNorOverlap) {
   bool keeps_phase = false;
   // A busy machine blurs the phase, but not each time.
   for (int attempt = 0; attempt < 3 && !keeps_phase; ++attempt) {
-    (void)unlink((ping + ".starts").c_str());
+    for (const std::string &file : {log(), ping + ".starts", ping + ".last"})
+      (void)unlink(file.c_str());
     // This count does not fit into 32 bits.
     Process process(
         pinglog({"-f", "-c", "4294967297", "-i", "1", "-e", ping, "host"}));
@@ -114,8 +116,8 @@ TEST_F(CyclesTest, SuspensionCausesNoBurstAndDoesNotShiftTheGrid) {
   const auto begin = Clock::now();
   send_signal(pid, SIGCONT);
   ASSERT_TRUE(eventually([&] { return starts().size() >= known + 6; }));
-  const std::chrono::duration<double> past = Clock::now() - begin;
   std::vector<double> after = starts();
+  const std::chrono::duration<double> past = Clock::now() - begin;
   after.erase(after.begin(), after.begin() + known);
   EXPECT_LE(after.size(), past.count() / interval + 2) << "a burst of cycles";
   // A new grid would have the opposite phase.
@@ -182,6 +184,8 @@ TEST_F(CyclesTest, MemoryAndDescriptorsDoNotGrowOverManyCycles) {
   };
   await_lines(end_label, 50);
   const Sample early = idle_sample();
+  for (int some = 1000; some < cycles; some += 1000)
+    await_lines(end_label, some); // each within the test's patience
   await_lines(end_label, cycles);
   const Sample late = idle_sample();
   EXPECT_EQ(late.descriptors, early.descriptors);

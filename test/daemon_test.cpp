@@ -131,6 +131,7 @@ int be_daemon(int argc, char **argv) {
 // ---- daemon.cpp alone -------------------------------------------------------
 
 namespace fs = std::filesystem;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -214,7 +215,7 @@ TEST_F(DaemonTest, InheritedDescriptorsAreClosedEvenAboveALoweredLimit) {
       Launch launch = daemon({"foreground"});
       launch.before_exec = [&] {
         for (int number : {3, 4, 10, 63, 64, 255, 256, 900, highest})
-          if (dup2(1, number) == -1) // dup2() clears close-on-exec
+          if (number <= highest && dup2(1, number) == -1) // clears FD_CLOEXEC
             _exit(97);
         set_soft_limit(limit);
         if (old_kernel && !refuse_close_range())
@@ -238,7 +239,7 @@ TEST_F(DaemonTest, ForegroundKeepsInheritedDescriptorsButClosesThemOnExec) {
     Launch launch = daemon({"keep", "foreground"});
     launch.stdout_to = path("out");
     launch.before_exec = [old_kernel] {
-      for (int number : {3, 9, 1000})
+      for (int number : {3, 9, 200})
         if (dup2(STDOUT_FILENO, number) == -1)
           _exit(97);
       if (old_kernel && !refuse_close_range())
@@ -479,7 +480,7 @@ TEST_F(DetachTest,
       launch.stderr_to = files[2];
       launch.before_exec = [&files] {
         read_from(files[0]);
-        for (int number : {3, 9, 100, 1000})
+        for (int number : {3, 9, 100, 200})
           if (dup2(STDIN_FILENO, number) == -1)
             _exit(97);
       };
@@ -515,7 +516,8 @@ TEST_F(DetachTest,
                   ElementsAre(StartsWith("total"), EndsWith(" 0 -> /dev/null"),
                               EndsWith(" 1 -> " + path("new")),
                               HasSubstr(" 2 -> pipe:"),
-                              HasSubstr(" 3 -> /proc/")));
+                              AnyOf(HasSubstr(" 3 -> /proc/"),
+                                    EndsWith(" 3")))); // BusyBox
       for (const std::string &file : {log(), files[1], files[2]})
         fs::remove(file);
     }

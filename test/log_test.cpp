@@ -53,7 +53,8 @@ protected:
   // Expects that the log continues, and that no line is missing at the end.
   void end_with(pid_t daemon, const std::string &before) {
     const int then = cycles();
-    ASSERT_TRUE(eventually([&] { return logs_cycles_after(then); }));
+    ASSERT_TRUE(eventually(
+        [&] { return logs_cycles_after(then) && writer(log()) == daemon; }));
     expect_refusal(daemon);
     stop(daemon);
     write_file(path("all"), before + read_file(log()));
@@ -537,7 +538,8 @@ TEST_F(LogTest, LogHasMode0644AndInTheForegroundObeysTheCallersUmask) {
         launch.umask = mask;
         EXPECT_EQ(run(launch).status, 0);
         EXPECT_TRUE(eventually([&] {
-          return count(end_label) == 1 && fs::exists(old) == rotated;
+          return count(end_label) == 1 && fs::exists(old) == rotated &&
+                 writer(log()) == -1;
         }));
         struct stat status = {};
         EXPECT_EQ(stat(log().c_str(), &status), 0);

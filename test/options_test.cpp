@@ -261,7 +261,7 @@ TEST_F(OptionsTest, ValidNumberIsAcceptedAndTheLastOneCounts) {
       SCOPED_TRACE(option + " " + value.substr(0, 30));
       fs::remove(log());
       Process process(pinglog({"-f", "-e", "true", "-i", "60", "-c", "1", "-c",
-                               "9", option, value, "host"}));
+                               "99999", option, value, "host"}));
       ASSERT_TRUE(eventually(
           [&] { return !results().empty() || process.has_ended(); }));
       EXPECT_FALSE(process.has_ended()) << process.wait().err;
@@ -420,6 +420,8 @@ TEST_F(OptionsTest, StartWithTooFewDescriptorsIsReported) {
   launch.limits[RLIMIT_NOFILE] = 3;
   for (Result result; (result = run(launch)).status != 0;
        ++launch.limits[RLIMIT_NOFILE]) {
+    if (result.status == 127) // what the loader of a dynamic program says
+      continue;
     EXPECT_EQ(result.status, 1);
     EXPECT_THAT(result.err,
                 AllOf(StartsWith("pinglog: "), EndsWith(none_left)));
@@ -481,13 +483,13 @@ TEST_F(OptionsTest, LackOfMemoryAtTheStartIsReportedAndLeavesNoProcess) {
 TEST_F(OptionsTest, StackOf64KiBIsEnough) {
   if (is_sanitized())
     GTEST_SKIP() << "AddressSanitizer needs more stack";
-  Launch launch = quick({"-f", "-c", "1"});
-  launch.arguments[3] = "2"; // time for the ping
+  Launch launch = pinglog({"-f", "-i", "60", "-e", "true", "host"});
   launch.limits[RLIMIT_STACK] = 64 * 1024;
-  const Result result = run(launch);
-  EXPECT_EQ(result.status, 0);
-  EXPECT_EQ(result.err, "");
-  EXPECT_THAT(results(), ElementsAre("host ok"));
+  Process process(launch);
+  await_results("host ok", 1);
+  process.signal(SIGTERM);
+  EXPECT_EQ(process.wait().status, 0);
+  EXPECT_EQ(process.err(), "");
 }
 
 // ---- Relative names and removed directories ---------------------------------

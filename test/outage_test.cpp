@@ -11,6 +11,7 @@
 #include "support.h"
 
 #include <csignal>
+#include <fstream>
 
 namespace {
 
@@ -59,7 +60,8 @@ protected:
       Words words = {"-f", "-i", interval, "-c", length, "-e", ping};
       words.insert(words.end(), options.begin(), options.end());
       words.push_back("host");
-      EXPECT_EQ(run(pinglog(words)).status, 0);
+      Process process(pinglog(words));
+      EXPECT_EQ(process.wait(std::chrono::seconds(150)).status, 0);
       if (read_file(ping + ".count") == length + "\n" &&
           read_file(log()).find(" no answer in ") == std::string::npos)
         return;
@@ -112,7 +114,7 @@ TEST_F(OutageTest, OutageBeginsWithTheSecondFailureAndEndsWithAnAnswer) {
   // The lines' times are truncated to seconds; the duration is rounded.
   const int seconds = std::stoi(outages()[1].substr(was_down.size()));
   EXPECT_GT(seconds, 0);
-  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 1);
+  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 3);
 }
 
 TEST_F(OutageTest, EachHostHasItsOwnOutage) {
@@ -130,10 +132,10 @@ TEST_F(OutageTest, PingThatCannotBeStartedIsAnOutage) {
   await_results("host ok", 1);
   fs::rename(ping, path("away"));
   await_lines(outage_label, 1);
-  EXPECT_THAT(outages()[0], EndsWith(": " + ping + ": " + strerror(ENOENT)));
+  await_results("host fail " + ping + ": " + strerror(ENOENT), 1);
   fs::rename(path("away"), ping);
   await_lines(outage_label, 2);
-  EXPECT_THAT(outages()[1], StartsWith("host was down 0:00:0"));
+  EXPECT_THAT(outages()[1], StartsWith("host was down 0:00:"));
 }
 
 TEST_F(OutageTest, LastingOutageIsInTheLogEvenAfterKillDashNine) {
@@ -152,7 +154,7 @@ TEST_F(OutageTest, LongestHostAndLongestReasonFitIntoOneLine) {
   const std::string host(255, 'h'), reason(200, 'r');
   const std::string ping =
       script("ping", "[ -e $0.up ] || { echo " + reason + "; exit 1; }");
-  Process process(pinglog({"-f", "-i", "1", "-e", ping, host}));
+  Process process(pinglog({"-f", "-i", "4", "-e", ping, host}));
   await_lines(outage_label, 1);
   write_file(ping + ".up", "");
   await_lines(outage_label, 2);
@@ -160,18 +162,16 @@ TEST_F(OutageTest, LongestHostAndLongestReasonFitIntoOneLine) {
     EXPECT_THAT(line, AllOf(StartsWith(host), EndsWith(": " + reason)));
 }
 
-TEST_F(OutageTest, OutageGoesOnAfterRotationAndAfterTheLogIsMoved) {
+TEST_F(OutageTest, OutageGoesOnAfterRotation) {
   const std::string ping = script("ping", "[ -e $0.up ]");
-  Process process(pinglog({"-f", "-i", "0.3", "-s", "1", "-e", ping, "host"}));
+  Process process(pinglog(
+      {"-f", "-i", "0.3", "-q", "1000", "-s", "1", "-e", ping, "host"}));
   await_lines(outage_label, 1);
+  std::ofstream(log(), std::ios::app) << std::string(600, '#') << "\n";
   ASSERT_TRUE(eventually([&] { return fs::exists(log() + ".0"); }));
-  ASSERT_TRUE(eventually([&] { return count(outage_label) == 0; }));
-  std::error_code rotated_just_now;
-  fs::rename(log(), path("moved"), rotated_just_now);
   write_file(ping + ".up", "");
-  Words found; // read before the next rotation
-  ASSERT_TRUE(eventually([&] { return !(found = outages()).empty(); }));
-  EXPECT_THAT(found[0], StartsWith("host was down "));
+  await_lines(outage_label, 1);
+  EXPECT_THAT(outages(), ElementsAre(StartsWith("host was down ")));
 }
 
 // --- -q ----------------------------------------------------------------------
@@ -213,12 +213,11 @@ TEST_F(OutageTest, WaitingLinesAreWrittenInAQuietCycleToo) {
 TEST_F(OutageTest, StopInAQuietCycleLogsTheEndLine) {
   const std::string ping = script("ping", "echo >>$0.count");
   const pid_t pid =
-      start_daemon(pinglog({"-i", "0.4", "-q", "1000", "-e", ping, "host"}));
+      start_daemon(pinglog({"-i", "2", "-q", "1000", "-e", ping, "host"}));
   ASSERT_TRUE(
-      eventually([&] { return read_lines(ping + ".count").size() > 3; }));
-  EXPECT_EQ(log_lines().size(), 3u);
+      eventually([&] { return read_lines(ping + ".count").size() > 1; }));
   stop(pid);
-  EXPECT_EQ(log_lines().size(), 4u);
+  EXPECT_EQ(count(end_label), count(start_label) + 1);
   EXPECT_THAT(log_lines().back(), StartsWith(end_label));
 }
 
@@ -228,7 +227,7 @@ TEST_F(OutageTest, StartLineOfAQuietCycleHasTheTimeOfItsStart) {
                                           "[ $(wc -l <$0.count) = 1 ] || "
                                           "{ sleep 1.2; exit 1; }");
   Process process(
-      pinglog({"-f", "-i", "2", "-c", "2", "-q", "9", "-e", ping, "host"}));
+      pinglog({"-f", "-i", "5", "-c", "2", "-q", "9", "-e", ping, "host"}));
   EXPECT_EQ(process.wait().status, 0);
   ASSERT_THAT(log_lines(), SizeIs(6));
   EXPECT_NE(time_of(log_lines()[3]), time_of(log_lines()[4]));

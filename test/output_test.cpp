@@ -86,6 +86,12 @@ protected:
     OutputTest::TearDown();
   }
 
+  // Makes the pipe large enough for all lines that wait: at its exit, pinglog
+  // is not patient with a reader.
+  void make_room() const {
+    ASSERT_NE(fcntl(ends_[0], F_SETPIPE_SZ, 1 << 18), -1) << strerror(errno);
+  }
+
   // Reads until every writer has closed the pipe.
   std::string read_all() {
     close(ends_[1]);
@@ -103,6 +109,7 @@ protected:
 TEST_F(PipeTest, StalledReaderDelaysNoPingAndGetsAllLinesLater) {
   Process process(writing_to(counting({"-f", "-i", "0.2"}, 2, true), ends_[1]));
   ASSERT_TRUE(eventually([&] { return cycles() >= 7; })); // 1 KB each
+  make_room();
   process.signal(SIGTERM);
   write_file(log(), read_all());
   EXPECT_EQ(process.wait().status, 0);
@@ -121,6 +128,7 @@ TEST_F(PipeTest, DroppedLinesAreCountedWhereTheyAreMissing) {
   pollfd input = {ends_[0], POLLIN, 0};
   ASSERT_EQ(poll(&input, 1, 60'000), 1); // the cycle has begun
   ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
+  make_room();
   process.signal(SIGTERM);
   write_file(log(), read_all());
   EXPECT_EQ(process.wait().status, 0);
@@ -240,6 +248,7 @@ TEST_F(OutputTest, TerminalThatTakesPartOfALineGetsTheRestOnce) {
       release(host);
     }
     ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
+    text += read_all(terminal); // at its exit, pinglog is not patient
     process.signal(SIGTERM);
     EXPECT_TRUE(eventually([&] {
       text += read_all(terminal);

@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 Sandbox::Sandbox() : directory_(scratch("pinglog-test.XXXXXX")) {
   if (mkdtemp(directory_.data()) == nullptr)
     abort();
-  chmod(directory_.c_str(), 0755); // pinglog may run as another user
+  directory_ = fs::canonical(directory_); // as getcwd() says it
+  chmod(directory_.c_str(), 0755);        // pinglog may run as another user
   log_ = path("ping.log");
 }
 
