@@ -184,8 +184,9 @@ protected:
       found.clear();
       for (const auto &[fd, target] : descriptors_of(pid))
         if (fd > STDERR_FILENO)
-          found.push_back(target +
-                          (is_close_on_exec(pid, fd) ? "" : " on exec too"));
+          found.push_back(target + (is_close_on_exec(pid, fd)
+                                        ? ""
+                                        : " (not close-on-exec)"));
       return Matches(UnorderedElementsAreArray(files))(found);
     });
     EXPECT_THAT(found, UnorderedElementsAreArray(files));

@@ -420,7 +420,7 @@ TEST_F(OptionsTest, StartWithTooFewDescriptorsIsReported) {
   launch.limits[RLIMIT_NOFILE] = 3;
   for (Result result; (result = run(launch)).status != 0;
        ++launch.limits[RLIMIT_NOFILE]) {
-    if (result.status == 127) // what the loader of a dynamic program says
+    if (result.status == 127) // the loader of a dynamic program has failed
       continue;
     EXPECT_EQ(result.status, 1);
     EXPECT_THAT(result.err,

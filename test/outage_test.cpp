@@ -114,7 +114,7 @@ TEST_F(OutageTest, OutageBeginsWithTheSecondFailureAndEndsWithAnAnswer) {
   // The lines' times are truncated to seconds; the duration is rounded.
   const int seconds = std::stoi(outages()[1].substr(was_down.size()));
   EXPECT_GT(seconds, 0);
-  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 3);
+  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 1);
 }
 
 TEST_F(OutageTest, EachHostHasItsOwnOutage) {

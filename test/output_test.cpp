@@ -86,8 +86,8 @@ protected:
     OutputTest::TearDown();
   }
 
-  // Makes the pipe large enough for all lines that wait: at its exit, pinglog
-  // is not patient with a reader.
+  // Makes the pipe large enough for all lines that wait. At its exit, pinglog
+  // waits only 250 ms for a reader, and a busy test may read later.
   void make_room() const {
     ASSERT_NE(fcntl(ends_[0], F_SETPIPE_SZ, 1 << 18), -1) << strerror(errno);
   }
@@ -252,7 +252,7 @@ TEST_F(OutputTest, TerminalThatTakesPartOfALineGetsTheRestOnce) {
       release(host);
     }
     ASSERT_TRUE(is_left_with(0, hosts, process.pid()));
-    text += read_all(terminal); // at its exit, pinglog is not patient
+    text += read_all(terminal); // makes room for what is left at the exit
     process.signal(SIGTERM);
     EXPECT_TRUE(eventually([&] {
       text += read_all(terminal);

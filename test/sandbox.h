@@ -56,8 +56,8 @@ protected:
   void release(const std::string &host) const;
   // Waits until the only ping has executed `sleep`, and returns the ping's PID.
   static pid_t ping_of(pid_t pinglog);
-  // Waits until all held pings have started, so many of them are left, and
-  // pinglog sleeps.
+  // Waits until this number of held pings have started (all), this number of
+  // them still run (left), and pinglog sleeps.
   [[nodiscard]] bool is_left_with(size_t left, size_t all, pid_t pinglog) const;
 
   // The launch of `pinglog -o log() ARGUMENTS`, in the sandbox.

@@ -195,7 +195,7 @@ TEST_F(SignalsTest, ForbiddenPselectCausesNeitherBusyLoopNorDeafness) {
       GTEST_SKIP() << "no seccomp to imitate an old runtime";
     if (interval == "0.5")
       await_results("host fail no answer in 0.5 s", 2);
-    // A process that never sleeps never gives the processor away of itself.
+    // A busy loop makes no voluntary context switch.
     const auto sleeps = [&] {
       return std::stol(process_status(process.pid(), switches));
     };

@@ -67,8 +67,8 @@ answered() { # FILE [COUNT]: at least so many
     [ "$(grep -c ' ok [0-9.]* ms$' "$1" 2>/dev/null)" -ge "${2:-1}" ]
 }
 # Whole lines in their order: cycles of one start, one or more results, one end.
-# When pinglog is stopped, the cycle may end before its first result. It has been
-# stopped $stops times, or once.
+# The cycle in which pinglog is stopped may end before its first result. $stops: how
+# often it was stopped, if not once.
 in_order() { # FILE...
     sed -E 's/^(start|ping|end) [a-z ]*-*:.+$/\1/' "$@" | tr '\n' ' ' |
         grep -Eqx "((start (ping )+end )*start (ping )*end ){1,${stops:-1}}" ||

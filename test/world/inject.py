@@ -94,7 +94,8 @@ SCENARIOS = [
 # What a call, as the trace has it, could fail with: the first expression that matches decides. With
 # a plus the call fails from then on, as in a sandbox that forbids it.
 ERRORS = [
-    (r"(execve|exit_group|rt_sigreturn|umask|getpid|\w*time\w*|set_\w+)\(", ""),  # these cannot fail
+    # These cannot fail.
+    (r"(execve|exit_group|rt_sigreturn|umask|getpid|\w*time\w*|set_\w+)\(", ""),
     (r"write\(", "ENOSPC EINTR"),
     (r"poll\(", "EINTR EPERM"),
     (r"p\w*select6\(", "EINTR EPERM EPERM+"),
