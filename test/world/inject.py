@@ -52,6 +52,8 @@ class Scenario:
     cycles: int = 1
     # Whether the call fails in each process, at its own N-th call, or in the first process alone.
     in_each_process: bool = False
+    # A call fails only if it has to do with this open file of the attempt's directory.
+    about: str = ""
     # What the log holds before, and how it must begin afterwards.
     log: str = ""
     kept: str = ""
@@ -72,6 +74,8 @@ SCENARIOS = [
     Scenario("daemon", DAEMON, first="getcwd", in_each_process=True, is_daemon=True),
     # What the forked process does until it has become a ping.
     Scenario("pings", FOREGROUND, first="dup2", in_each_process=True),
+    # The first dup2() of a ping is not the first of pinglog, but the only one that replaces `out`.
+    Scenario("ping_output", FOREGROUND, first="dup2", in_each_process=True, about="out"),
     Scenario(
         "overdue",
         FOREGROUND,
@@ -198,7 +202,8 @@ class Run:
 
     def run(self):
         follow = ["-f"] if self.scenario.in_each_process else []
-        strace = ["strace", *follow, "-b", "execve", "-o", "trace", *self.attempt.injection()]
+        about = ["-P", self.scenario.about] if self.scenario.about else []
+        strace = ["strace", *follow, *about, "-b", "execve", "-o", "trace", *self.attempt.injection()]
         out = open(Path(self.directory, "out"), "w")
         err = open(Path(self.directory, "err"), "w")
         with out, err:
