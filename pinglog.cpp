@@ -379,35 +379,31 @@ class Lock {
 public:
   explicit Lock(const char *path) : path_(path) {}
 
-  bool is_anothers() const { return is_anothers_; }
+  // Returns false with errno.
+  [[nodiscard]] bool open() {
+    file_.reset(::open(path_, O_RDWR | O_CREAT | careful, 0600));
+    return file_.get() != -1;
+  }
 
-  // Locks the file that has the name now. Returns the reason of a failure.
-  [[nodiscard]] const char *hold() {
-    if (has_name(file_, path_))
-      return nullptr;
-    file_.reset(open(path_, O_RDWR | O_CREAT | careful, 0600));
-    if (file_.get() == -1)
-      return strerror(errno);
+  // Returns false if another process has the lock. On a file system without
+  // locks, log all the same.
+  [[nodiscard]] bool take() {
     struct flock lock = {}; // the whole file
     lock.l_type = F_WRLCK;
-    // On a file system without locks, log all the same.
-    if (fcntl(file_.get(), F_SETLK, &lock) == 0 ||
-        (errno != EAGAIN && errno != EACCES))
-      return nullptr;
-    is_anothers_ = true;
-    const pid_t writer = writer_of(file_);
-    if (writer == 0)
-      return "locked by an unknown process, perhaps in another container";
-    (void)snprintf(reason_, sizeof reason_,
-                   "already written by PID %ld (-k stops it)", long{writer});
-    return reason_;
+    return fcntl(file_.get(), F_SETLK, &lock) == 0 ||
+           (errno != EAGAIN && errno != EACCES);
   }
+
+  // The same if somebody has removed or replaced the file.
+  [[nodiscard]] bool keep() {
+    return has_name(file_, path_) || !open() || take();
+  }
+
+  pid_t writer() const { return writer_of(file_); }
 
 private:
   const char *const path_;
   Descriptor file_;
-  bool is_anothers_ = false;
-  char reason_[64];
 };
 
 // The file that has the log's name now, or standard output. It gets whole lines
@@ -533,23 +529,20 @@ public:
 
   // Writes the queue. Returns the reason why lines are left, or nullptr.
   const char *flush(int patience_ms) {
-    for (;;) {
-      if (queued_ == 0 && lost_ > 0)
+    while (queued_ > 0 || lost_ > 0) {
+      if (queued_ == 0)
         queued_ = static_cast<size_t>(snprintf(
             queue_, room, "%s%ld\n", lost_label, std::exchange(lost_, 0)));
-      if (queued_ == 0)
-        return nullptr;
       if (const char *reason = file_.get_ready(patience_ms))
         return reason;
-      const void *const newline = memchr(queue_, '\n', queued_);
-      const auto *end = static_cast<const char *>(newline) + 1;
-      const ssize_t written =
-          file_.write(queue_, static_cast<size_t>(end - queue_));
+      const size_t line_size = strcspn(queue_, "\n") + 1;
+      const ssize_t written = file_.write(queue_, line_size);
       if (written <= 0)
         return strerror(errno);
       queued_ -= static_cast<size_t>(written);
       (void)memmove(queue_, queue_ + written, queued_);
     }
+    return nullptr;
   }
 
 private:
@@ -590,10 +583,10 @@ public:
   // Begins a cycle, which is logged in full, or only if something changes.
   void start(bool full) {
     is_full_ = full;
-    is_logged_ = false;
+    is_logged_ = full;
     start_time_ = time(nullptr);
     if (full)
-      log_start();
+      log_.add(start_label, start_time_);
     for (Host &host : *this) {
       if (stop_requested)
         return;
@@ -622,7 +615,7 @@ public:
       for (const Host &host : *this)
         if (host.pid != 0) {
           (void)kill(-host.pid, number);
-          (void)kill(host.pid, number); // it may have left its group
+          (void)kill(host.pid, number); // not or no longer in that group
         }
       const int64_t deadline = now() + grace_ns;
       while (deadline > now() && std::any_of(begin(), end(), is_in_flight))
@@ -650,7 +643,6 @@ private:
     if (pid == 0)
       exec_ping(host.name, write_end.get());
     if (pid > 0) {
-      (void)setpgid(pid, pid); // as the child does: whoever is first
       host.pid = pid;
       return;
     }
@@ -729,8 +721,8 @@ private:
     }
     if (!is_full_ && !is_change && host.failures != 2)
       return;
-    if (!is_logged_)
-      log_start();
+    if (!std::exchange(is_logged_, true))
+      log_.add(start_label, start_time_);
     char text[longest_line];
     (void)snprintf(text, sizeof text, "%s %s%s%s", host.name,
                    verdict.answered ? "ok" : "fail",
@@ -753,11 +745,6 @@ private:
     log_.add(outage_label, wall, text);
   }
 
-  void log_start() {
-    is_logged_ = true;
-    log_.add(start_label, start_time_);
-  }
-
   const Options &options_;
   const Command &command_;
   Log &log_;
@@ -769,16 +756,26 @@ private:
   bool is_overdue_ = false; // the pings in flight are being ended
 };
 
+// For messages. Valid until the next call.
+const char *name_of(pid_t process) {
+  static char name[32];
+  (void)snprintf(name, sizeof name, "PID %ld", long{process});
+  return name;
+}
+
 // If the log cannot be opened, no lock file is made.
 void open_log(LogFile &file, Lock &lock, const char *path) {
   const char *const hint = path == default_log ? " (use -o)" : "";
   if (const char *reason = file.open())
     die(path, reason, hint);
-  const char *const reason = lock.hold();
-  if (lock.is_anothers())
-    die(path, reason);
-  if (reason != nullptr)
-    die(join(path, ".lock"), reason, hint);
+  if (!lock.open())
+    die(join(path, ".lock"), strerror(errno), hint);
+  if (!lock.take()) {
+    const pid_t writer = lock.writer();
+    if (writer == 0)
+      die(path, "locked by an unknown process, perhaps in another container");
+    die(path, join("already written by ", name_of(writer)), " (-k stops it)");
+  }
   if (const char *torn = file.end_torn_line())
     die(path, torn, hint);
 }
@@ -792,11 +789,8 @@ int stop_writer(const char *path) {
   if (writer == 0)
     die(path, "no pinglog writes it here",
         path == default_log ? " (use -o)" : "");
-  if (kill(writer, SIGTERM) == -1 && errno != ESRCH) {
-    char object[32];
-    (void)snprintf(object, sizeof object, "PID %ld", long{writer});
-    die(object, strerror(errno));
-  }
+  if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
+    die(name_of(writer), strerror(errno));
   (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
   for (int tries = 0; writer_of(lock) == writer; ++tries) {
     if (tries == 1000)
@@ -804,12 +798,6 @@ int stop_writer(const char *path) {
     (void)poll(nullptr, 0, 10);
   }
   return EXIT_SUCCESS;
-}
-
-bool is_ignored(int number) {
-  struct sigaction action;
-  return sigaction(number, nullptr, &action) == 0 &&
-         action.sa_handler == SIG_IGN;
 }
 
 // The mask that pselect() waits with: it lets in SIGCHLD, the terminal's
@@ -821,9 +809,12 @@ sigset_t choose_mask(bool foreground) {
   sigfillset(&mask);
   for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
     sigdelset(&mask, number);
-  for (int number : {SIGINT, SIGQUIT, SIGHUP})
-    if (foreground ? !is_ignored(number) : number != SIGHUP)
+  for (int number : {SIGINT, SIGQUIT, SIGHUP}) {
+    struct sigaction caller = {};
+    (void)sigaction(number, nullptr, &caller);
+    if (foreground ? caller.sa_handler != SIG_IGN : number != SIGHUP)
       sigdelset(&mask, number);
+  }
   return mask;
 }
 
@@ -852,7 +843,7 @@ void run(const Options &options, Lock &lock, LogFile &file, Log &log,
   const int64_t interval = options.interval_ns;
   int64_t cycle = 0;
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
-    if (!options.to_stdout && lock.hold() != nullptr && lock.is_anothers())
+    if (!options.to_stdout && !lock.keep())
       die(options.file, "another pinglog has replaced this one");
     if (const char *reason = file.rotate(options.limit / 2))
       log.add(rename_label, time(nullptr), reason);
