@@ -29,7 +29,8 @@ void treat_inherited(Inherited descriptors) {
   if (syscall(SYS_close_range, long{lowest}, ~0UL, flags) == 0)
     return; // old systems and some sandboxes refuse it
 #endif
-  // A lowered limit leaves some above it open. To close 2^20 takes 0.14 s.
+  // Descriptors above a limit that was lowered later are open too. To close
+  // 2^20 of them takes 0.14 s.
   const long end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
   for (int fd = lowest; fd < end; ++fd)
     if (descriptors == Inherited::close)
@@ -75,14 +76,11 @@ bool reset_process(Inherited descriptors) {
 
   // open() takes the lowest free number, so this fills the holes below 3. A log
   // that got descriptor 2 would receive the messages.
-  Descriptor null;
-  while (null.get() == -1) {
-    const int fd = open("/dev/null", O_RDWR);
+  int fd;
+  while ((fd = open("/dev/null", O_RDWR)) <= STDERR_FILENO)
     if (fd == -1)
       return false;
-    if (fd > STDERR_FILENO)
-      null.reset(fd);
-  }
+  const Descriptor null(fd);
   return dup2(null.get(), STDIN_FILENO) != -1;
 }
 
@@ -100,7 +98,6 @@ bool detach(Descriptor &launcher, const char *duty) {
     launcher.reset();
     await_daemon(from_daemon.get(), child, duty);
   }
-  from_daemon.reset();
   // The caller's directory may be on a disk that is to be unmounted.
   if (chdir("/") == -1)
     return false;

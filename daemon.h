@@ -34,7 +34,7 @@ private:
 
 // A daemon closes the descriptors above standard error that it inherited
 // (daemon(7), step 1). A foreground program keeps them open until it executes
-// another program: its caller may hold a lock through one.
+// another program: its caller may hold a lock through one of them.
 enum class Inherited { close, close_on_exec };
 
 // Undoes what the process inherited across exec (POSIX, execve): treats the
@@ -47,11 +47,11 @@ enum class Inherited { close, close_on_exec };
 // Forks the daemon. On success, returns only in the daemon: without a terminal,
 // not a session leader, in "/", with umask 0, and with `launcher` to give to
 // ready(). Once the daemon has called ready(), the launcher prints
-// "Daemon PID n DUTY" and exits with status 0. If the daemon exits first, it
-// has to say why; the launcher exits with status 1. Returns false with errno of
-// pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2) in the process whose call
-// failed. A forked process does not inherit record locks: take them after this
-// call.
+// "Daemon PID n DUTY" and exits with status 0. If the daemon exits first, the
+// launcher exits with status 1 and says nothing: the daemon has to say why.
+// Returns false with errno of pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2)
+// in the process whose call failed. A forked process does not inherit record
+// locks: take them after this call.
 [[nodiscard]] bool detach(Descriptor &launcher, const char *duty);
 
 // The daemon's last step: points standard output and error at /dev/null, which

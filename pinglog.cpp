@@ -36,7 +36,7 @@ namespace {
 constexpr int64_t second_ns = 1'000'000'000;
 constexpr size_t longest_host = 255; // as in the DNS
 constexpr size_t longest_reason = 200;
-constexpr size_t longest_line = 1024; // an outage has 560 bytes at most
+constexpr size_t longest_line = 1024; // an outage line has 560 bytes at most
 constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
 constexpr char outage_label[] = "ping outage--------:";
@@ -304,7 +304,8 @@ const char *find_reason(char *output) {
 }
 
 // Copies the number from `time=12.3 ms`. One above the interval is nonsense
-// (the clock was set while ping waited), and so is one that does not fit.
+// (the clock was set while ping waited). It is left out, and so is a number
+// that does not fit into a reason.
 bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
   const char *time = strstr(output, "time=");
   if (time == nullptr)
@@ -321,7 +322,7 @@ bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
   return true;
 }
 
-// A ping that has not ended has no status. One that pinglog had to end is
+// A ping that has not ended has no status. A ping that pinglog had to end is
 // overdue. The output is made printable: a remote host wrote part of it.
 Verdict judge(char *output, size_t size, std::optional<int> status,
               bool overdue, int64_t interval_ns) {
@@ -394,7 +395,7 @@ public:
            (errno != EAGAIN && errno != EACCES);
   }
 
-  // The same if somebody has removed or replaced the file.
+  // Opens and takes it again if somebody has removed or replaced the file.
   [[nodiscard]] bool keep() {
     return has_name(file_, path_) || !open() || take();
   }
@@ -462,7 +463,7 @@ public:
   }
 
   // Renames the file if it has reached this size, so that the next line makes a
-  // new one. Returns a reason only once; meanwhile the file grows.
+  // new one. Returns each reason once. Until it succeeds, the file grows.
   [[nodiscard]] const char *rotate(int64_t size) {
     struct stat status;
     if (size == 0 || is_stdout_ || fstat(file_.get(), &status) == -1 ||
@@ -559,7 +560,7 @@ struct Host {
   const char *name;
   pid_t pid = 0;         // of its ping; 0: none, or it has been waited for
   Descriptor output{};   // open: the ping's result has not been logged
-  int failures = 0;      // in a row
+  int failures = 0;      // in a row; 3: three or more
   Verdict first = {};    // the first failure of the row
   time_t down_since = 0; // the wall clock at that failure, for people
   int64_t down_ns = 0;   // the monotonic clock at that failure, to measure
@@ -713,7 +714,7 @@ private:
     const time_t wall = time(nullptr);
     const bool is_change = verdict.answered == (host.failures > 0);
     const bool was_down = verdict.answered && host.failures >= 2;
-    host.failures = verdict.answered ? 0 : host.failures + 1;
+    host.failures = verdict.answered ? 0 : std::min(host.failures + 1, 3);
     if (host.failures == 1) {
       host.down_since = wall;
       host.down_ns = now();
@@ -850,7 +851,9 @@ void run(const Options &options, Lock &lock, LogFile &file, Log &log,
     (void)log.flush(0); // lines may wait, and a quiet cycle adds none
     pings.wait_until(begin + cycle * interval);
     pings.start(done % options.full_every == 0);
-    pings.wait_until(begin + (cycle + 1) * interval);
+    // A slow disk or many hosts can use up the cycle before all pings run.
+    pings.wait_until(
+        std::max(begin + (cycle + 1) * interval, now() + interval / 2));
     pings.finish(done + 1 == options.count);
     // The next cycle is due now. If pinglog was stopped for a while, skip to
     // the nearest one: its pings have at least half of their time.

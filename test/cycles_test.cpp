@@ -15,7 +15,11 @@
 
 namespace {
 
+using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::SizeIs;
 using Clock = std::chrono::steady_clock;
 
 class CyclesTest : public Sandbox {
@@ -127,6 +131,23 @@ TEST_F(CyclesTest, SuspensionCausesNoBurstAndDoesNotShiftTheGrid) {
       << ::testing::PrintToString(starts());
   stop(pid);
   expect_sound_log();
+}
+
+// A stalled disk, for one, can hold pinglog up while it starts the pings.
+TEST_F(CyclesTest, PingsHaveHalfAnIntervalIfStartingThemTookAWholeOne) {
+  // The first ping stops pinglog, most likely before the others are started.
+  const std::string ping = script(
+      "ping", "if [ $3 = first ]; then\n"
+              "  kill -STOP $PPID; sleep 4.5; kill -CONT $PPID\n"
+              "else\n"
+              "  sleep 0.5 # longer than the grace between SIGINT and SIGKILL\n"
+              "fi\n"
+              "echo time=1 ms\n");
+  Words arguments = {"-f", "-c", "1", "-i", "4", "-e", ping, "first"};
+  for (int i = 0; i < 40; ++i)
+    arguments.push_back("host" + std::to_string(i));
+  EXPECT_EQ(run(pinglog(arguments)).status, 0);
+  EXPECT_THAT(results(), AllOf(SizeIs(41), Each(EndsWith(" ok 1 ms"))));
 }
 
 TEST_F(CyclesTest, ResultIsLoggedWhileASlowerPingStillRuns) {

@@ -4,7 +4,7 @@
 // README promises:
 //   - -f         stay in the foreground (default: become a daemon)
 //   - `Daemon PID 1234 logs ...` means that it is up.
-//   - Without -f, it works in / with umask 0
+//   - The daemon works in / with umask 0
 //
 // In the first part, the daemon is this program itself, run with --daemon. It
 // creates a file, a sign, at each step that it reaches; the tests inspect the

@@ -2,8 +2,8 @@
 //
 // README promises:
 //   - -k         stop the pinglog that writes this log
-//   - The lock on file.lock, which stays, keeps other writers out. A crash
-//     leaves no lock, but perhaps a ping that waits.
+//   - A lock on file.lock keeps other writers out; the file stays. A crash
+//     frees the lock, but may leave a ping.
 
 #include "support.h"
 
