@@ -15,44 +15,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#if __has_include(<sys/syscall.h>)
-#include <sys/syscall.h> // not in POSIX
-#endif
-
-namespace {
-
-void treat_inherited(Inherited descriptors) {
-  constexpr int lowest = STDERR_FILENO + 1;
-#if defined(SYS_close_range) && (defined(_GNU_SOURCE) || defined(__FreeBSD__))
-  constexpr long close_on_exec = 4; // CLOSE_RANGE_CLOEXEC, not in old headers
-  const long flags = descriptors == Inherited::close ? 0 : close_on_exec;
-  if (syscall(SYS_close_range, long{lowest}, ~0UL, flags) == 0)
-    return; // old systems and some sandboxes refuse it
-#endif
-  // Descriptors above a limit that was lowered later are open too. To close
-  // 2^20 of them takes 0.14 s.
-  const long end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
-  for (int fd = lowest; fd < end; ++fd)
-    if (descriptors == Inherited::close)
-      (void)close(fd); // most are not open
-    else
-      (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-}
-
-// The launcher's part: waits for the daemon's PID, and exits.
-[[noreturn]] void await_daemon(int from_daemon, pid_t child, const char *duty) {
-  // No signal has a handler, so none interrupts the calls.
-  pid_t daemon;
-  const ssize_t size = read(from_daemon, &daemon, sizeof daemon);
-  // The child exits as soon as it has forked; do not leave it a zombie.
-  (void)waitpid(child, nullptr, 0);
-  if (size != sizeof daemon)
-    exit(EXIT_FAILURE);
-  (void)dprintf(STDOUT_FILENO, "Daemon PID %ld %s\n", long{daemon}, duty);
-  exit(EXIT_SUCCESS);
-}
-
-} // namespace
 
 bool open_pipe(Descriptor &read_end, Descriptor &write_end) {
   int ends[2];
@@ -65,7 +27,15 @@ bool open_pipe(Descriptor &read_end, Descriptor &write_end) {
 }
 
 bool reset_process(Inherited descriptors) {
-  treat_inherited(descriptors);
+  // Descriptors above a limit that was lowered later are open too. To close
+  // 2^20 of them takes 0.14 s.
+  const long end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
+  for (int fd = STDERR_FILENO + 1; fd < end; ++fd)
+    if (descriptors == Inherited::close)
+      (void)close(fd); // most are not open
+    else
+      (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
   for (int number = 1; number <= 128; ++number) // no system has more
@@ -90,13 +60,21 @@ bool detach(Descriptor &launcher, const char *duty) {
     return false;
 
   // setsid() fails in a process group leader, which the launcher may be and its
-  // child is not. The launcher stays to wait for word from the daemon.
+  // child is not. The launcher waits for the daemon's PID. No signal has a
+  // handler, so none interrupts its calls.
   pid_t child = fork();
   if (child == -1)
     return false;
   if (child > 0) {
     launcher.reset();
-    await_daemon(from_daemon.get(), child, duty);
+    pid_t daemon;
+    const ssize_t size = read(from_daemon.get(), &daemon, sizeof daemon);
+    // The child exits as soon as it has forked; do not leave it a zombie.
+    (void)waitpid(child, nullptr, 0);
+    if (size != sizeof daemon)
+      exit(EXIT_FAILURE);
+    (void)dprintf(STDOUT_FILENO, "Daemon PID %ld %s\n", long{daemon}, duty);
+    exit(EXIT_SUCCESS);
   }
   // The caller's directory may be on a disk that is to be unmounted.
   if (chdir("/") == -1)

@@ -12,7 +12,7 @@
 // Owns one descriptor and closes it; -1 is none.
 class Descriptor {
 public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
   Descriptor(const Descriptor &) = delete;
   Descriptor &operator=(const Descriptor &) = delete;
   ~Descriptor() { reset(); }
@@ -28,8 +28,7 @@ private:
   int fd_;
 };
 
-// Both ends are closed on exec. Returns false with errno of pipe(2) or
-// fcntl(2).
+// Both ends close on exec. Returns false with errno of pipe(2) or fcntl(2).
 [[nodiscard]] bool open_pipe(Descriptor &read_end, Descriptor &write_end);
 
 // A daemon closes the descriptors above standard error that it inherited

@@ -1,15 +1,13 @@
 // pinglog.cpp - logs, every few seconds, whether hosts answer ping.
 //
 // A cycle: the start line, one ping for each host, a result line as each ping
-// ends, the end line. The monotonic clock decides when a cycle starts.
+// ends, the end line. A ping writes to a pipe, which is read once the ping has
+// ended: the kernel holds the little that a ping prints, and drops any excess.
+// So pinglog wakes up only when a ping ends, a signal arrives or a cycle ends.
 //
-// A ping writes to a pipe, which is read once the ping has ended: the kernel
-// holds the little that a ping prints, and drops any excess. So pinglog wakes
-// up only when a ping ends, a signal arrives or the next cycle is due.
-//
-// pinglog exits only on a signal, after -c cycles, when nobody reads its
-// standard output any longer, or when another pinglog has replaced it. A ping's
-// failure goes into its result line; a failed write is retried.
+// It exits only on a signal, after -c cycles, when nobody reads its standard
+// output any longer, or when another pinglog has replaced it. A ping's failure
+// goes into its result line; a failed write is retried.
 
 #include "daemon.h"
 
@@ -22,9 +20,10 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <initializer_list>
 #include <new>
-#include <optional>
 #include <poll.h>
+#include <string_view>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,19 +33,21 @@ extern char **environ; // POSIX, environ: no header has to declare it
 namespace {
 
 constexpr int64_t second_ns = 1'000'000'000;
-constexpr size_t longest_host = 255; // as in the DNS
 constexpr size_t longest_reason = 200;
 constexpr size_t longest_line = 1024; // an outage line has 560 bytes at most
+constexpr char started_label[] = "pinglog started----:";
 constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
 constexpr char outage_label[] = "ping outage--------:";
 constexpr char end_label[] = "end of time--------:";
 constexpr char lost_label[] = "lines lost---------:";
 constexpr char rename_label[] = "log not renamed----:";
-constexpr const char *labels[] = {start_label, result_label, outage_label,
-                                  end_label,   lost_label,   rename_label};
+constexpr const char *labels[] = {started_label, start_label, result_label,
+                                  outage_label,  end_label,   lost_label,
+                                  rename_label};
 
 volatile sig_atomic_t stop_requested = 0;
+sigset_t mask_in_wait; // the signals that are blocked while pinglog waits
 
 void on_stop(int) { stop_requested = 1; }
 void on_child(int) {} // its arrival ends pselect()
@@ -64,14 +65,11 @@ int64_t now() {
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
-// As ctime(3) writes it: Sun Nov 22 07:44:57 2026. Valid until the next call.
-const char *text_of(time_t time) {
-  static char text[32]; // ctime_r() needs 26
-  (void)ctime_r(&time, text);
-  text[strcspn(text, "\n")] = '\0';
-  return text;
+bool begins_with(const char *text, const char *beginning) {
+  return strncmp(text, beginning, strlen(beginning)) == 0;
 }
 
+bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
 // Called only at the start: nothing is ever freed.
@@ -82,11 +80,11 @@ template <typename Type> Type *allocate(size_t count) {
   return static_cast<Type *>(memory);
 }
 
-char *join(const char *first, const char *second, const char *third = "") {
-  const size_t size = strlen(first) + strlen(second) + strlen(third) + 1;
-  char *whole = allocate<char>(size);
-  (void)snprintf(whole, size, "%s%s%s", first, second, third);
-  return whole;
+template <typename... Values> char *format(const char *form, Values... values) {
+  const auto size = static_cast<size_t>(snprintf(nullptr, 0, form, values...));
+  char *const text = allocate<char>(size + 1);
+  (void)snprintf(text, size + 1, form, values...);
+  return text;
 }
 
 // The daemon will be in another directory.
@@ -96,7 +94,7 @@ const char *absolute(const char *name) {
   char directory[4096]; // not every system has PATH_MAX
   if (getcwd(directory, sizeof directory) == nullptr)
     die(name, strerror(errno));
-  return join(directory, "/", name);
+  return format("%s/%s", directory, name);
 }
 
 constexpr char help[] =
@@ -105,37 +103,62 @@ constexpr char help[] =
 Logs, every few seconds and forever, whether hosts answer ping.
 
   host ...   the hosts to ping (default www.baidu.com)
-  -c n       exit after n cycles (default: never)
+  -c n       exit after n cycles, 1 to 10^12 (default: never)
   -e ping    the command to run; `-c 1 HOST` is appended (default ping -n)
   -f         stay in the foreground (default: become a daemon)
   -i s       interval and timeout in seconds, 0.01 to 86400 (default 3)
   -k         stop the pinglog that writes this log
   -o file    the log (default /home/ping.log); -f -o - is standard output
-  -q n       log only changes, and every n-th cycle in full (default 1)
-  -s KiB     size limit of file and file.0 together (default 20480; 0: none)
+  -q n       log only changes; each n-th cycle in full, 1 to 10^12 (default 1)
+  -s KiB     size limit of file and file.0, 0 (none) to 10^12 (default 20480)
   -h, -V     print this help, or the version
 
-Two failures of a host in a row begin an outage, which has lines of its own:
-  grep -ahs 'was down' /home/ping.log.0 /home/ping.log
+Two failures of a host in a row begin an outage. Outages that ended, and starts:
+  grep -ahs -e 'was down' -e '^pinglog started' /home/ping.log.0 /home/ping.log
 )";
 constexpr char version[] = "pinglog 2.0\n";
 constexpr char default_log[] = "/home/ping.log";
-constexpr const char *default_host = "www.baidu.com";
 constexpr int64_t largest_number = 1'000'000'000'000;
 
 struct Options {
-  const char *ping = "ping -n";
   int64_t count = INT64_MAX;
   const char *file = default_log;
-  bool to_stdout = false; // and not to the file
+  const char *hint = "";      // on the file
+  const char *lock = "";      // FILE.lock
+  const char *old_file = "";  // FILE.0
+  const char *directory = ""; // of these, with a slash
+  bool to_stdout = false;     // and not to the file
   bool foreground = false;
   int64_t interval_ns = 3 * second_ns;
   bool kill = false;
   int64_t full_every = 1;
   int64_t limit = int64_t{20480} * 1024; // bytes, 0: none
-  const char *const *hosts = &default_host;
-  int host_count = 1;
+} options;
+
+const char *ping_file; // what execv() needs to run a ping
+char **ping_words;     // COMMAND -c 1 HOST
+char **host_word;      // the last of them, set in the child
+
+// The result of a ping: `ok`, `ok 12.3 ms`, or `fail` and the reason.
+struct Verdict {
+  bool answered;
+  char text[sizeof "fail " + longest_reason];
 };
+
+// A host, its ping, and its failures in a row: an outage, if there are two.
+struct Host {
+  const char *name;
+  pid_t pid = 0;         // of its ping; 0: none, or it has been waited for
+  Descriptor output{};   // open: the ping's result has not been logged
+  bool is_due = false;   // this cycle's ping waits for the one before to exit
+  int failures = 0;      // in a row; 3: three or more
+  Verdict first = {};    // the first failure of the row
+  time_t down_since = 0; // the start of that failure's cycle, for people
+  int64_t down_ns = 0;   // the same on the monotonic clock, to measure
+};
+
+Host *hosts;
+Host *hosts_end;
 
 // Prints only the first line of the advice.
 [[noreturn]] void refuse(const char *what, const char *word,
@@ -147,13 +170,11 @@ struct Options {
 
 // The advice is the option's own line of the help.
 [[noreturn]] void refuse_value(const char *option, const char *value) {
-  const char *const line = strstr(help, join("\n  ", option, " "));
-  refuse(join("bad ", option), value, line + strlen("\n  "));
+  const char *const line = strstr(help, format("\n  %s ", option));
+  refuse(format("bad %s", option), value, line + strlen("\n  "));
 }
 
-bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
-
-// The option's value times `one`. strtod() would add 6 KiB, and accept blanks,
+// The option's value times `one`. strtod() would add 8 KiB, and accept blanks,
 // signs, exponents and names of numbers.
 int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
   int64_t value = 0;
@@ -168,21 +189,53 @@ int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
   return value;
 }
 
-void check_host(const char *word) {
-  const size_t length = strlen(word);
-  if (word[0] == '-')
-    refuse("bad host", word, "options come before hosts");
-  if (length == 0 || length > longest_host ||
-      !std::all_of(word, word + length, is_visible))
-    refuse("bad host", word, "a host is 1 to 255 visible ASCII characters");
+// Searches PATH once, before the directory changes.
+const char *find_command(const char *word) {
+  const char *path = getenv("PATH");
+  char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
+  const char *file = strchr(word, '/') != nullptr ? word : "";
+  while (access(file, X_OK) == -1) {
+    const char *directory = file == word ? nullptr : strtok(rest, ":");
+    if (directory == nullptr)
+      die(word, strerror(errno), " (use -e)");
+    file = format("%s/%s", directory, word);
+    rest = nullptr;
+  }
+  return absolute(file);
+}
+
+void prepare_ping(const char *command) {
+  char *rest = format("%s -c 1", command);
+  ping_words = allocate<char *>(strlen(rest)); // more than needed
+  for (host_word = ping_words; (*host_word = strtok(rest, " \t")) != nullptr;
+       ++host_word)
+    rest = nullptr;
+  if (host_word == ping_words + 2) // -c 1 alone
+    refuse_value("-e", command);
+  host_word[1] = nullptr;
+  ping_file = find_command(ping_words[0]);
+  // Pings translate `time=`. setenv() would add 8 KiB to the program.
+  static char language[] = "LC_ALL=C";
+  for (char **entry = environ; *entry != nullptr; ++entry)
+    if (begins_with(*entry, "LC_") || begins_with(*entry, "LANG="))
+      *entry = language;
+}
+
+void add_host(const char *name) {
+  const char *const end = strchr(name, '\0');
+  if (name[0] == '-')
+    refuse("bad host", name, "options come before hosts");
+  if (name == end || end - name > 255 || !std::all_of(name, end, is_visible))
+    refuse("bad host", name, "a host is 1 to 255 visible ASCII characters");
+  new (hosts_end++) Host{name};
 }
 
 [[noreturn]] void print_and_exit(const char *text) {
   exit(dprintf(STDOUT_FILENO, "%s", text) < 0);
 }
 
-Options parse_options(int argc, char **argv) {
-  Options options;
+void parse_options(int argc, char **argv) {
+  const char *ping = "ping -n";
   opterr = 0;
   // Some getopt()s move the hosts to the end. None does if it is called only
   // for words that begin with '-'.
@@ -198,7 +251,7 @@ Options parse_options(int argc, char **argv) {
       break;
     switch (option) {
     case 'c': options.count = decimal("-c", 1, 1, largest_number); break;
-    case 'e': options.ping = optarg; break;
+    case 'e': ping = optarg; break;
     case 'f': options.foreground = true; break;
     case 'h': print_and_exit(help);
     case 'i':
@@ -214,609 +267,541 @@ Options parse_options(int argc, char **argv) {
     default: refuse("bad option", word, "pinglog -h lists the options");
     }
   }
-  if (optind < argc) { // argc can be 0
-    options.hosts = argv + optind;
-    options.host_count = argc - optind;
-  }
-  if (options.kill && optind < argc)
+  const int count = std::max(argc - optind, 0); // argc can be 0
+  if (options.kill && count > 0)
     refuse("bad host", argv[optind], "-k takes no host");
-  std::for_each(options.hosts, options.hosts + options.host_count, check_host);
+  hosts = hosts_end = allocate<Host>(static_cast<size_t>(count) + 1);
+  for (int i = 0; i < count; ++i)
+    add_host(argv[optind + i]);
+  if (count == 0)
+    add_host("www.baidu.com");
   options.to_stdout = strcmp(options.file, "-") == 0;
   if (options.to_stdout && (options.kill || !options.foreground))
     refuse("bad -o", options.file, "-o - needs -f, and does not go with -k");
+  options.hint = options.file == default_log ? " (use -o)" : "";
   options.file = options.to_stdout ? "standard output" : absolute(options.file);
-  return options;
+  options.lock = format("%s.lock", options.file);
+  options.old_file = format("%s.0", options.file);
+  const size_t name = std::string_view(options.file).rfind('/') + 1;
+  options.directory = format("%.*s", static_cast<int>(name), options.file);
+  if (!options.kill)
+    prepare_ping(ping);
 }
 
-// What execv() needs to run a ping.
-struct Command {
-  const char *path; // the file of the first word
-  char **words;     // COMMAND -c 1 HOST
-  char **host_word; // the last of them, set in the child
-};
-
-// A directory can be executable too. Returns false with errno.
-bool is_command(const char *file) {
-  struct stat status;
-  if (stat(file, &status) == -1)
-    return false;
-  errno = EACCES; // as execv() says it
-  return S_ISREG(status.st_mode) && access(file, X_OK) == 0;
+// True if the line has one of these words, other than in the host's own name.
+bool has(const char *line, const char *host,
+         std::initializer_list<const char *> words) {
+  const char *const name = strstr(line, host);
+  return std::any_of(words.begin(), words.end(), [=](const char *word) {
+    const char *const at = strstr(line, word);
+    return at != nullptr &&
+           (name == nullptr || name >= at + strlen(word) ||
+            at >= name + strlen(host) || strstr(word, host) != nullptr);
+  });
 }
 
-// Searches PATH once, before the directory changes.
-const char *find_command(const char *word) {
-  const char *path = getenv("PATH");
-  char *rest = join(path != nullptr ? path : "/usr/bin:/sbin:/bin", "");
-  const char *file = strchr(word, '/') != nullptr ? word : "";
-  while (!is_command(file)) {
-    const char *directory = file == word ? nullptr : strtok(rest, ":");
-    if (directory == nullptr)
-      die(word, strerror(errno), " (use -e)");
-    file = join(directory, "/", word);
-    rest = nullptr;
-  }
-  return absolute(file);
-}
-
-Command prepare_command(const char *text) {
-  char *rest = join(text, " -c 1");
-  char **const words = allocate<char *>(strlen(rest)); // more than needed
-  char **word = words;
-  for (; (*word = strtok(rest, " \t")) != nullptr; ++word)
-    rest = nullptr;
-  if (word == words + 2) // -c 1 alone
-    refuse_value("-e", text);
-  word[1] = nullptr; // word[0] will be the host
-  // Pings translate `time=`. setenv() would take 16 KiB of memory.
-  static char language[] = "LC_ALL=C";
-  for (char **entry = environ; *entry != nullptr; ++entry)
-    if (strncmp(*entry, "LC_", 3) == 0 || strncmp(*entry, "LANG=", 5) == 0)
-      *entry = language;
-  return {find_command(words[0]), words, word};
-}
-
-struct Verdict {
-  bool answered;
-  char text[longest_reason + 1]; // `12.3 ms` or none; or why it failed
-};
-
-// True for lines that do not explain a failure: those that every ping prints,
-// notices, and blank or unreadable ones.
-bool is_usual(const char *line) {
-  for (const char *part :
-       {"PING ", "Ping ", "--- ", "rtt ", "round-trip ",
-        "socktype:", "Warning:", "WARNING:", "Redirect", "preload"})
-    if (strstr(line, part) != nullptr)
-      return true;
-  return line[strspn(line, " ?")] == '\0';
-}
-
-// The first line that is not usual, or else the statistics.
-const char *find_reason(char *output) {
-  const char *statistics = nullptr;
-  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr)
-    if (strstr(line, "packets transmitted") != nullptr)
-      statistics = line;
-    else if (!is_usual(line))
+// The line that explains a failure, or nullptr. A ping that printed statistics
+// has sent: the reason is the first line about an answer or about sending, or
+// else the statistics. Any other ping died early: the reason is the first line
+// that is no notice; or else, unless pinglog had to end it, the first notice.
+const char *find_reason(char *output, const char *host, bool is_overdue) {
+  const bool has_sent = strstr(output, "packets transmitted") != nullptr &&
+                        strstr(output, "\n0 packets transmitted") == nullptr;
+  const char *other = nullptr;
+  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr) {
+    if (begins_with(line, "PING") || begins_with(line, "Ping ") ||
+        begins_with(line, "--- ") || line[strspn(line, " ?")] == '\0')
+      continue;
+    const bool is_notice =
+        has(line, host,
+            {"ERROR: ld.so:", "arning:", "WARNING:", "socktype:",
+             "Address family not supported", " Redirect "});
+    const bool is_of_packet =
+        has(line, host, {"from ", "From ", ": send", ": recv", "local error"});
+    if (!is_notice && (is_of_packet || !has_sent))
       return line;
-  return statistics;
+    if (has_sent ? strstr(line, "packets transmitted") != nullptr
+                 : other == nullptr && !is_overdue)
+      other = line;
+  }
+  return other;
 }
 
-// Copies the number from `time=12.3 ms`. One above the interval is nonsense
-// (the clock was set while ping waited). It is left out, and so is a number
-// that does not fit into a reason.
-bool find_time(const char *output, int64_t interval_ns, Verdict &verdict) {
+// The number in `time=12.3 ms`, or else nothing. A time above the interval is
+// nonsense: the clock was set while the ping waited.
+std::string_view find_time(const char *output) {
   const char *time = strstr(output, "time=");
   if (time == nullptr)
-    return false;
+    return {};
   time += strlen("time=");
   time += strspn(time, " ");
   const size_t length = strspn(time, ".0123456789");
   if (!is_digit(*time) || length + strlen(" ms") > longest_reason ||
-      strncmp(time + length, " ms", 3) != 0 ||
-      strtol(time, nullptr, 10) > interval_ns / 1'000'000)
-    return false;
-  (void)snprintf(verdict.text, sizeof verdict.text, "%.*s ms",
-                 static_cast<int>(length), time);
-  return true;
+      !begins_with(time + length, " ms") ||
+      strtol(time, nullptr, 10) > options.interval_ns / 1'000'000)
+    return {};
+  return {time, length};
 }
 
-// A ping that has not ended has no status. A ping that pinglog had to end is
-// overdue. The output is made printable: a remote host wrote part of it.
-Verdict judge(char *output, size_t size, std::optional<int> status,
-              bool overdue, int64_t interval_ns) {
-  for (char *byte = output; byte < output + size; ++byte)
-    if (!is_visible(*byte) && *byte != ' ' && *byte != '\n')
-      *byte = '?';
-  Verdict verdict = {};
-  const bool exited = status.has_value() && WIFEXITED(*status);
-  const bool timed = find_time(output, interval_ns, verdict);
-  // oping exits with status 0 if it is interrupted before it could send. A ping
-  // that was killed, but had printed a time, was answered.
-  const bool unanswered = !timed && strstr(output, " 0 received") != nullptr;
-  verdict.answered = exited ? WEXITSTATUS(*status) == 0 && !unanswered : timed;
-  if (verdict.answered)
-    return verdict;
-  char *const text = verdict.text;
-  constexpr size_t room = sizeof verdict.text;
-  if (const char *reason = find_reason(output))
-    (void)snprintf(text, room, "%s", reason);
-  else if (overdue)
-    (void)snprintf(text, room, "no answer in %g s",
-                   static_cast<double>(interval_ns) / second_ns);
-  else if (exited)
-    (void)snprintf(text, room, "exit status %d", WEXITSTATUS(*status));
-  else
-    (void)snprintf(text, room, "killed by signal %d", WTERMSIG(*status));
+template <typename... Values>
+Verdict verdict(bool answered, const char *form, Values... values) {
+  Verdict verdict = {answered, ""};
+  (void)snprintf(verdict.text, sizeof verdict.text, form, values...);
   return verdict;
+}
+
+// An overdue ping is one that pinglog had to end. The output is made printable:
+// a remote host wrote part of it.
+Verdict judge(char *output, ssize_t size, const char *host, int status,
+              bool is_overdue) {
+  for (ssize_t i = 0; i < size; ++i)
+    if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n')
+      output[i] = '?';
+  // Interrupted, oping exits with status 0; so does a script that ends in
+  // `| tail`. A ping that was killed, but had printed a time, was answered.
+  const std::string_view time = find_time(output);
+  const bool is_lost = strstr(output, " 0 received") != nullptr ||
+                       strstr(output, " 0 packets received") != nullptr;
+  if (!time.empty() && (status == 0 || WIFSIGNALED(status)))
+    return verdict(true, "ok %.*s ms", static_cast<int>(time.size()),
+                   time.data());
+  if (status == 0 && !is_lost)
+    return {true, "ok"};
+  if (const char *reason = find_reason(output, host, is_overdue))
+    return verdict(false, "fail %s", reason);
+  if (is_overdue)
+    return verdict(false, "fail no answer in %g s",
+                   static_cast<double>(options.interval_ns) / second_ns);
+  if (WIFEXITED(status))
+    return verdict(false, "fail exit status %d", WEXITSTATUS(status));
+  return verdict(false, "fail killed by signal %d", WTERMSIG(status));
 }
 
 // Follows no link, acquires no terminal, waits for no FIFO.
 constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
+constexpr char reader_is_gone[] = "its reader is gone";
 
 // True if this is the file that has the name now.
 bool has_name(const Descriptor &file, const char *path) {
-  struct stat open;
-  struct stat named;
+  struct stat open, named;
   return fstat(file.get(), &open) == 0 && lstat(path, &named) == 0 &&
          open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
-// The PID of the process that has locked the file for writing. 0 if there is
-// none, or if it has no PID here, being in another container.
-pid_t writer_of(const Descriptor &file) {
-  struct flock lock = {}; // the whole file
-  lock.l_type = F_RDLCK;
-  const bool asked = fcntl(file.get(), F_GETLK, &lock) == 0;
-  return asked && lock.l_type != F_UNLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
-}
-
-// The lock that makes pinglog the only writer of its log: a record lock, which
-// a kill releases, on FILE.lock. The log itself does not serve: others may
-// rename or lock it, and closing any descriptor of it, say standard error,
-// would drop the lock (POSIX, fcntl).
-class Lock {
-public:
-  explicit Lock(const char *path) : path_(path) {}
-
-  // Returns false with errno.
-  [[nodiscard]] bool open() {
-    file_.reset(::open(path_, O_RDWR | O_CREAT | careful, 0600));
-    return file_.get() != -1;
-  }
-
-  // Returns false if another process has the lock. On a file system without
-  // locks, log all the same.
-  [[nodiscard]] bool take() {
-    struct flock lock = {}; // the whole file
-    lock.l_type = F_WRLCK;
-    return fcntl(file_.get(), F_SETLK, &lock) == 0 ||
-           (errno != EAGAIN && errno != EACCES);
-  }
-
-  // Opens and takes it again if somebody has removed or replaced the file.
-  [[nodiscard]] bool keep() {
-    return has_name(file_, path_) || !open() || take();
-  }
-
-  pid_t writer() const { return writer_of(file_); }
-
-private:
-  const char *const path_;
-  Descriptor file_;
-};
-
-// The file that has the log's name now, or standard output. It gets whole lines
-// only. Most functions return the reason of a failure, or nullptr.
-class LogFile {
-public:
-  LogFile(const char *path, bool is_stdout)
-      : path_(path), old_path_(join(path, ".0")), is_stdout_(is_stdout),
-        file_(is_stdout ? STDOUT_FILENO : -1) {}
-
-  bool reader_is_gone() const { return reader_is_gone_; }
-
-  [[nodiscard]] const char *open() {
-    struct stat named;
-    if (lstat(path_, &named) == 0 && !S_ISREG(named.st_mode))
-      return "not a regular file (for standard output, -f -o -)";
-    constexpr int flags = O_RDWR | O_CREAT | O_APPEND | careful;
-    file_.reset(::open(path_, flags, 0644));
-    rename_error_ = 0; // each file says why it is not renamed
-    return file_.get() == -1 ? strerror(errno) : nullptr;
-  }
-
-  // After a kill or a power failure: cuts off an unfinished line of pinglog;
-  // other text gets a newline.
-  [[nodiscard]] const char *end_torn_line() {
-    char tail[longest_line];
-    const off_t size = lseek(file_.get(), 0, SEEK_END);
-    const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-    const ssize_t length =
-        size == -1 ? -1 : pread(file_.get(), tail, sizeof tail, from);
-    ssize_t whole = length; // without the torn line
-    while (whole > 0 && tail[whole - 1] != '\n')
-      --whole;
-    const size_t torn = static_cast<size_t>(length - whole);
-    for (const char *label : labels)
-      if (torn > 0 && torn < sizeof tail &&
-          memcmp(tail + whole, label, std::min(torn, strlen(label))) == 0 &&
-          ftruncate(file_.get(), from + whole) == 0)
-        return nullptr;
-    if (length != -1 && (torn == 0 || ::write(file_.get(), "\n", 1) == 1))
-      return nullptr;
-    const char *const reason = strerror(errno);
-    file_.reset(); // or the next line would be appended to the torn one
-    return reason;
-  }
-
-  // Makes sure that the open file is the one that has the name now, or waits
-  // until standard output takes a line.
-  [[nodiscard]] const char *get_ready(int patience_ms) {
-    if (is_stdout_)
-      return poll_stdout(patience_ms);
-    if (has_name(file_, path_))
-      return nullptr;
-    const char *const reason = open();
-    return reason == nullptr ? end_torn_line() : reason;
-  }
-
-  // Renames the file if it has reached this size, so that the next line makes a
-  // new one. Returns each reason once. Until it succeeds, the file grows.
-  [[nodiscard]] const char *rotate(int64_t size) {
-    struct stat status;
-    if (size == 0 || is_stdout_ || fstat(file_.get(), &status) == -1 ||
-        status.st_size < size || !has_name(file_, path_))
-      return nullptr;
-    const int error = rename(path_, old_path_) == -1 ? errno : 0;
-    const bool is_new = error != std::exchange(rename_error_, error);
-    return error != 0 && is_new ? strerror(error) : nullptr;
-  }
-
-  // Writes a line and returns how much of it was written, or -1 with errno.
-  ssize_t write(const char *line, size_t size) {
-    const ssize_t written = ::write(file_.get(), line, size);
-    if (written <= 0 || static_cast<size_t>(written) == size)
-      return written;
-    // Cut the partial line off. On a pipe, lseek() fails and ftruncate()
-    // refuses the negative size: there the rest of the line follows.
-    const off_t before = lseek(file_.get(), 0, SEEK_CUR) - written;
-    if (ftruncate(file_.get(), before) == -1)
-      return written;
-    (void)lseek(file_.get(), before, SEEK_SET);
-    errno = ENOSPC; // or a limit: only another write would tell
-    return -1;
-  }
-
-private:
-  // A pipe that is not read must not stall the pings.
-  const char *poll_stdout(int patience_ms) {
-    pollfd output = {STDOUT_FILENO, POLLOUT, 0};
-    if (poll(&output, 1, patience_ms) != 1)
-      return "its reader has stalled";
-    if ((output.revents & (POLLERR | POLLHUP)) == 0)
-      return nullptr;
-    reader_is_gone_ = true;
-    stop_requested = 1;
-    return "its reader is gone";
-  }
-
-  const char *const path_;
-  const char *const old_path_;
-  const bool is_stdout_;
-  Descriptor file_;
-  int rename_error_ = 0; // of the last attempt
-  bool reader_is_gone_ = false;
-};
-
-// The queue of lines to write. Those that cannot be written wait here. Those
-// that do not fit are dropped, and a line in the log says how many.
+// A queue of lines, and the file that has the log's name now, or standard
+// output. The file gets whole lines only. Lines that cannot be written wait.
+// Those that do not fit are dropped, and a line in the log says how many.
+//
+// A lock on FILE.lock makes pinglog the only writer: a record lock, which a
+// kill releases. The log itself does not serve: others may rename or lock it,
+// and closing any of its descriptors would drop the lock (POSIX, fcntl).
 class Log {
 public:
-  explicit Log(LogFile &file) : file_(file), queue_(allocate<char>(room)) {}
+  // Takes the lock and opens the log, or dies. A start that is refused makes no
+  // log: the running pinglog might not be allowed to write it.
+  void open() {
+    if (!options.to_stdout) {
+      if (const char *reason = obstacle())
+        die(options.file, reason);
+      keep_lock();
+      if (const char *reason = get_ready(0))
+        die(options.file, reason, options.hint);
+      return;
+    }
+    // A terminal with less room than a line blocks, although poll() reports
+    // room. O_NONBLOCK would also change what the shell has: open it anew.
+    if (const char *terminal = ttyname(STDOUT_FILENO))
+      file_.reset(::open(terminal, O_WRONLY | careful));
+    if (file_.get() == -1)
+      file_.reset(STDOUT_FILENO);
+  }
+
+  // Stops the pinglog that has the lock, and waits until it has released it.
+  int stop_writer() {
+    constexpr char hint[] = " (only its owner or root can stop it)";
+    lock_.reset(::open(options.lock, O_RDONLY | careful));
+    if (lock_.get() == -1 && errno != ENOENT)
+      die(options.lock, strerror(errno), errno == EACCES ? hint : "");
+    const pid_t pid = writer();
+    if (pid == 0)
+      die(options.file, "no pinglog writes it here", options.hint);
+    if (kill(pid, SIGTERM) == -1 && errno != ESRCH)
+      die(format("PID %ld", long{pid}), strerror(errno), hint);
+    (void)kill(pid, SIGCONT); // stopped, it would not see SIGTERM
+    for (int tries = 0; writer() == pid; ++tries) {
+      if (tries == 1000)
+        die(options.file, "its writer does not exit");
+      (void)poll(nullptr, 0, 10);
+    }
+    return EXIT_SUCCESS;
+  }
+
+  // Takes the lock, again if its file was removed or replaced, or dies. On a
+  // file system without locks, log all the same.
+  void keep_lock() {
+    if (options.to_stdout || has_name(lock_, options.lock))
+      return;
+    // With O_CREAT, Linux may refuse another user's file in /tmp.
+    int lock = ::open(options.lock, O_RDWR | careful);
+    if (lock == -1 && errno == ENOENT)
+      lock = ::open(options.lock, O_RDWR | O_CREAT | careful, 0600);
+    if (lock == -1 && lock_.get() == -1)
+      die(options.lock, strerror(errno), options.hint);
+    if (lock_.get() != -1 && (lock == -1 || stranger(lock) != 0)) {
+      (void)close(lock); // the old lock has to do
+      return;
+    }
+    lock_.reset(lock);
+    struct flock whole = {}; // the whole file
+    whole.l_type = F_WRLCK;
+    if (fcntl(lock, F_SETLK, &whole) == 0 ||
+        (errno != EAGAIN && errno != EACCES))
+      return;
+    const long pid = writer();
+    die(options.file,
+        pid != 0 ? format("already written by PID %ld (-k stops it)", pid)
+                 : "locked by an unknown process, perhaps in another container "
+                   "or on another machine");
+  }
+
+  // Renames the file if it has reached half of the limit, so that the next line
+  // makes a new one. Logs each reason of a failure once; until then, it grows.
+  void rotate() {
+    struct stat status;
+    if (options.limit == 0 || options.to_stdout ||
+        fstat(file_.get(), &status) == -1 ||
+        status.st_size < options.limit / 2 || !has_name(file_, options.file))
+      return;
+    int error = rename(options.file, options.old_file) == -1 ? errno : 0;
+    // If both names are links to one file, rename() does nothing.
+    if (error == 0 && has_name(file_, options.file))
+      error = unlink(options.file) == -1 ? errno : 0;
+    if (error != std::exchange(rename_error_, error) && error != 0)
+      add(rename_label, time(nullptr), strerror(error));
+  }
 
   void add(const char *label, time_t time, const char *text = "") {
-    const size_t left = room - queued_;
-    const int size = snprintf(queue_ + queued_, left, "%s%s%s%s\n", label,
-                              text_of(time), text[0] != '\0' ? " " : "", text);
+    if (sizeof queue_ - queued_ < longest_line)
+      (void)flush(0);
+    const size_t left = sizeof queue_ - queued_;
+    char stamp[32]; // ctime_r() needs 26, of which the newline is left out
+    const int size =
+        snprintf(queue_ + queued_, left, "%s%.24s%s%s\n", label,
+                 ctime_r(&time, stamp), text[0] != '\0' ? " " : "", text);
     // Once a line is lost, drop all until the count has been written.
     if (lost_ > 0 || static_cast<size_t>(size) >= left)
       ++lost_;
     else
       queued_ += static_cast<size_t>(size);
-    (void)flush(0); // if that fails, the next cycle tries again
   }
 
   // Writes the queue. Returns the reason why lines are left, or nullptr.
   const char *flush(int patience_ms) {
-    while (queued_ > 0 || lost_ > 0) {
+    const char *reason = nullptr;
+    bool has_outage = false;
+    while (reason == nullptr && (queued_ > 0 || lost_ > 0)) {
       if (queued_ == 0)
-        queued_ = static_cast<size_t>(snprintf(
-            queue_, room, "%s%ld\n", lost_label, std::exchange(lost_, 0)));
-      if (const char *reason = file_.get_ready(patience_ms))
-        return reason;
+        queued_ =
+            static_cast<size_t>(snprintf(queue_, sizeof queue_, "%s%ld\n",
+                                         lost_label, std::exchange(lost_, 0)));
+      if ((reason = get_ready(patience_ms)) != nullptr)
+        break;
       const size_t line_size = strcspn(queue_, "\n") + 1;
-      const ssize_t written = file_.write(queue_, line_size);
-      if (written <= 0)
-        return strerror(errno);
-      queued_ -= static_cast<size_t>(written);
-      (void)memmove(queue_, queue_ + written, queued_);
+      const ssize_t size = write(file_.get(), queue_, line_size);
+      const auto written = static_cast<size_t>(std::max<ssize_t>(size, 0));
+      if (written == 0)
+        reason = strerror(errno);
+      else if (written < line_size &&
+               cut_off(lseek(file_.get(), 0, SEEK_CUR) - size))
+        reason = strerror(ENOSPC); // or a limit: only another write would tell
+      else {
+        has_outage = has_outage || begins_with(queue_, outage_label);
+        queued_ -= written;
+        (void)memmove(queue_, queue_ + written, queued_);
+      }
     }
-    return nullptr;
+    // Somebody may pull the plug because the line is down.
+    if (has_outage && !options.to_stdout)
+      (void)fsync(file_.get());
+    return reason;
+  }
+
+  // Makes sure that the open file is the one that has the name now, or waits
+  // until standard output takes a line: a pipe that is not read must not stall
+  // the pings. Returns the reason of a failure, or nullptr.
+  const char *get_ready(int patience_ms) {
+    if (options.to_stdout) {
+      pollfd output = {file_.get(), POLLOUT, 0};
+      if (poll(&output, 1, patience_ms) != 1)
+        return "its reader has stalled";
+      if ((output.revents & (POLLERR | POLLHUP)) == 0)
+        return nullptr;
+      stop_requested = 1;
+      return reader_is_gone;
+    }
+    if (has_name(file_, options.file))
+      return nullptr;
+    if (const char *reason = obstacle())
+      return reason;
+    file_.reset(
+        ::open(options.file, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
+    rename_error_ = 0; // each file says why it is not renamed
+    if (file_.get() != -1 && repair())
+      return nullptr;
+    const char *const reason = strerror(errno);
+    file_.reset(); // or the next line would be appended to a torn one
+    return reason;
   }
 
 private:
-  static constexpr size_t room = size_t{64} * 1024;
+  // Returns the reason why the log's name cannot be used, or nullptr.
+  const char *obstacle() const {
+    struct stat named;
+    return lstat(options.file, &named) == -1 || S_ISREG(named.st_mode)
+               ? nullptr
+               : "not a regular file (for standard output, -f -o -)";
+  }
 
-  LogFile &file_;
-  char *const queue_; // too large for the stack of a small system
+  // Another process's lock on the file; its type is F_UNLCK if there is none.
+  static struct flock lock_on(int file) {
+    struct flock lock = {}; // the whole file
+    lock.l_type = F_WRLCK;
+    if (fcntl(file, F_GETLK, &lock) == -1)
+      lock.l_type = F_UNLCK;
+    return lock;
+  }
+
+  // The owner of a locked file if that is a stranger, as may happen in /tmp,
+  // who can choose the process that locks it; otherwise 0.
+  uid_t stranger(int lock) const {
+    struct stat file, directory;
+    const bool is_ours = fstat(lock, &file) == -1 || file.st_uid == geteuid() ||
+                         (stat(options.directory, &directory) == 0 &&
+                          file.st_uid == directory.st_uid);
+    return is_ours || lock_on(lock).l_type == F_UNLCK ? 0 : file.st_uid;
+  }
+
+  // The process that has the lock, or 0. One that only reads is no pinglog; one
+  // in another container has no PID here. Dies if a stranger chose the process.
+  pid_t writer() const {
+    const struct flock lock = lock_on(lock_.get());
+    if (const uid_t owner = stranger(lock_.get()))
+      die(options.lock, format("user %ld owns it, and PID %ld has locked it",
+                               static_cast<long>(owner), long{lock.l_pid}));
+    return lock.l_type == F_WRLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
+  }
+
+  // After a kill or a power cut: cuts off NULs and then an unfinished line of
+  // pinglog; other text gets a newline. Returns false with errno.
+  [[nodiscard]] bool repair() {
+    const off_t end = lseek(file_.get(), 0, SEEK_END);
+    if (end == -1)
+      return false;
+    off_t size = end;
+    char tail[longest_line];
+    size_t length; // of the tail, without NULs
+    ssize_t got;
+    do {
+      const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
+      got = pread(file_.get(), tail, static_cast<size_t>(size - from), from);
+      if (got == -1)
+        return false;
+      const std::string_view text(tail, static_cast<size_t>(got));
+      length = text.find_last_not_of('\0') + 1; // npos + 1 is 0
+      size = from + static_cast<off_t>(length);
+    } while (length < static_cast<size_t>(got) && size > 0);
+    const size_t line = std::string_view(tail, length).rfind('\n') + 1;
+    const size_t torn = length - line;
+    const bool is_ours =
+        torn < sizeof tail && // longer than any line of pinglog
+        std::any_of(std::begin(labels), std::end(labels), [&](const char *l) {
+          return memcmp(tail + line, l, std::min(torn, strlen(l))) == 0;
+        });
+    if (is_ours)
+      size -= static_cast<off_t>(torn);
+    const bool is_cut = size == end || cut_off(size);
+    return (is_cut && is_ours) || write(file_.get(), "\n", 1) == 1;
+  }
+
+  // Fails on a pipe, for which lseek() has made the size negative, too.
+  [[nodiscard]] bool cut_off(off_t size) {
+    const bool is_cut = ftruncate(file_.get(), size) == 0;
+    if (is_cut)
+      (void)lseek(file_.get(), size, SEEK_SET);
+    return is_cut;
+  }
+
+  Descriptor lock_;
+  Descriptor file_;
+  int rename_error_ = 0; // of the last attempt
   size_t queued_ = 0;
   long lost_ = 0; // lines, after those in the queue
-};
+  char queue_[64 * 1024];
+} log;
 
-// A host, its ping, and its failures in a row: an outage, if there are two.
-struct Host {
-  const char *name;
-  pid_t pid = 0;         // of its ping; 0: none, or it has been waited for
-  Descriptor output{};   // open: the ping's result has not been logged
-  int failures = 0;      // in a row; 3: three or more
-  Verdict first = {};    // the first failure of the row
-  time_t down_since = 0; // the wall clock at that failure, for people
-  int64_t down_ns = 0;   // the monotonic clock at that failure, to measure
-};
+time_t start_time; // of the cycle, for people
+int64_t start_ns;  // the same on the monotonic clock
+int64_t end_ns;
+bool is_full;   // log all results, not only changes
+bool is_logged; // the start line has been logged
 
 bool is_in_flight(const Host &host) { return host.output.get() != -1; }
 
-// The pings of a cycle, one for each host. A ping leads a process group of its
-// own, which is killed when the ping has ended. A ping that survives SIGKILL (a
-// hung driver) is a failure in each later cycle: a host never has two pings.
-class Pings {
-public:
-  Pings(const Options &options, const Command &command, Log &log,
-        const sigset_t &mask)
-      : options_(options), command_(command), log_(log), mask_(mask),
-        hosts_(allocate<Host>(static_cast<size_t>(options.host_count))) {
-    for (int i = 0; i < options.host_count; ++i)
-      new (&hosts_[i]) Host{options.hosts[i]};
+// Logs the result in a full cycle or if it is a change, and the outage that it
+// begins or ends. Pings that end because pinglog stops have no result.
+void log_result(Host &host, const Verdict &verdict) {
+  if (stop_requested)
+    return;
+  const time_t wall = time(nullptr);
+  const bool is_change = verdict.answered == (host.failures > 0);
+  const bool was_down = verdict.answered && host.failures >= 2;
+  host.failures = verdict.answered ? 0 : std::min(host.failures + 1, 3);
+  if (host.failures == 1) {
+    host.first = verdict;
+    host.down_since = start_time;
+    host.down_ns = start_ns;
   }
-
-  // Begins a cycle, which is logged in full, or only if something changes.
-  void start(bool full) {
-    is_full_ = full;
-    is_logged_ = full;
-    start_time_ = time(nullptr);
-    if (full)
-      log_.add(start_label, start_time_);
-    for (Host &host : *this) {
-      if (stop_requested)
-        return;
-      if (host.pid == 0)
-        start(host);
-      else
-        report(host, std::nullopt);
-      // Let signals in, and reap the pings that have ended.
-      if ((&host - hosts_) % 16 == 15)
-        wait(0);
-    }
-  }
-
-  // Logs the pings that end until then, or until a request to stop.
-  void wait_until(int64_t time) {
-    while (!stop_requested && time > now())
-      wait(time);
-  }
-
-  // Ends the pings in flight and the cycle.
-  void finish(bool is_last) {
-    // SIGINT makes a ping print its statistics. Some ignore it.
-    int64_t grace_ns = std::min(options_.interval_ns / 4, second_ns / 10);
-    is_overdue_ = true;
-    for (int number : {SIGINT, SIGKILL}) {
-      for (const Host &host : *this)
-        if (host.pid != 0) {
-          (void)kill(-host.pid, number);
-          (void)kill(host.pid, number); // not or no longer in that group
-        }
-      const int64_t deadline = now() + grace_ns;
-      while (deadline > now() && std::any_of(begin(), end(), is_in_flight))
-        wait(deadline);
-      grace_ns = second_ns / 2;
-    }
-    for (Host &host : *this)
-      if (is_in_flight(host))
-        report(host, std::nullopt);
-    is_overdue_ = false;
-    if (is_logged_ || is_last || stop_requested) // so the log shows the exit
-      log_.add(end_label, time(nullptr));
-  }
-
-private:
-  Host *begin() const { return hosts_; }
-  Host *end() const { return hosts_ + options_.host_count; }
-
-  void start(Host &host) {
-    Descriptor write_end;
-    const bool made = open_pipe(host.output, write_end) &&
-                      fcntl(host.output.get(), F_SETFL, O_NONBLOCK) != -1 &&
-                      fcntl(write_end.get(), F_SETFL, O_NONBLOCK) != -1;
-    const pid_t pid = made ? fork() : -1;
-    if (pid == 0)
-      exec_ping(host.name, write_end.get());
-    if (pid > 0) {
-      host.pid = pid;
-      return;
-    }
-    Verdict verdict = {};
-    (void)snprintf(verdict.text, sizeof verdict.text, "%s: %s",
-                   command_.words[0], strerror(errno));
-    host.output.reset();
-    log_result(host, verdict);
-  }
-
-  [[noreturn]] void exec_ping(const char *host, int output) const {
-    *command_.host_word = const_cast<char *>(host); // exec leaves it alone
-    if (!options_.foreground)
-      (void)umask(022); // with 0, anybody could write a script's files
-    sigset_t none;
-    sigemptyset(&none);
-    (void)setpgid(0, 0);
-    if (dup2(output, STDOUT_FILENO) != -1 &&
-        dup2(output, STDERR_FILENO) != -1 &&
-        sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
-      (void)execv(command_.path, command_.words);
-    // This becomes the reason in the log.
-    perror(command_.words[0]);
-    _exit(127);
-  }
-
-  // Waits for a signal, at most until this time, and reaps ended pings.
-  void wait(int64_t time) {
-    const int64_t left = std::max(time - now(), int64_t{0});
-    const timespec timeout = {static_cast<time_t>(left / second_ns),
-                              static_cast<long>(left % second_ns)};
-    if (pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_) == -1 &&
-        errno != EINTR) {
-      // Some sandboxes forbid the call. Let the signals in, and do not spin.
-      sigset_t blocked;
-      (void)sigprocmask(SIG_SETMASK, &mask_, &blocked);
-      (void)poll(nullptr, 0, 10);
-      (void)sigprocmask(SIG_SETMASK, &blocked, nullptr);
-    }
-    int status; // whatever woke us: one SIGCHLD can stand for many pings
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-      Host *const host = std::find_if(
-          begin(), end(), [pid](const Host &each) { return each.pid == pid; });
-      if (host == end()) // process 1 inherits orphans
-        continue;
-      // No new process gets the PID while its group has members.
-      (void)kill(-pid, SIGKILL);
-      host->pid = 0;
-      if (is_in_flight(*host))
-        report(*host, status);
-    }
-  }
-
-  void report(Host &host, std::optional<int> status) {
-    char output[4096] = ""; // more than pings print for one packet
-    const ssize_t size = read(host.output.get(), output, sizeof output - 1);
-    host.output.reset();
-    log_result(host,
-               judge(output, size > 0 ? static_cast<size_t>(size) : 0, status,
-                     is_overdue_ || !status, options_.interval_ns));
-  }
-
-  // Logs the result in a full cycle or if it is a change, and the outage that
-  // it begins or ends. Pings that end because pinglog stops have no result.
-  void log_result(Host &host, const Verdict &verdict) {
-    if (stop_requested)
-      return;
-    const time_t wall = time(nullptr);
-    const bool is_change = verdict.answered == (host.failures > 0);
-    const bool was_down = verdict.answered && host.failures >= 2;
-    host.failures = verdict.answered ? 0 : std::min(host.failures + 1, 3);
-    if (host.failures == 1) {
-      host.down_since = wall;
-      host.down_ns = now();
-      host.first = verdict;
-    }
-    if (!is_full_ && !is_change && host.failures != 2)
-      return;
-    if (!std::exchange(is_logged_, true))
-      log_.add(start_label, start_time_);
-    char text[longest_line];
-    (void)snprintf(text, sizeof text, "%s %s%s%s", host.name,
-                   verdict.answered ? "ok" : "fail",
-                   verdict.text[0] != '\0' ? " " : "", verdict.text);
-    log_.add(result_label, wall, text);
-    if (host.failures == 2 || was_down)
-      log_outage(host, wall, was_down);
-  }
-
-  void log_outage(const Host &host, time_t wall, bool is_over) {
-    const int64_t rounded_ns = now() - host.down_ns + second_ns / 2;
-    const long s = static_cast<long>(rounded_ns / second_ns);
-    char state[32] = "is down";
-    if (is_over)
-      (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
-                     s / 60 % 60, s % 60);
-    char text[longest_line];
-    (void)snprintf(text, sizeof text, "%s %s since %s: %s", host.name, state,
-                   text_of(host.down_since), host.first.text);
-    log_.add(outage_label, wall, text);
-  }
-
-  const Options &options_;
-  const Command &command_;
-  Log &log_;
-  const sigset_t &mask_; // while it waits
-  Host *const hosts_;
-  time_t start_time_ = 0;
-  bool is_full_ = true;
-  bool is_logged_ = false;  // the cycle has a start line
-  bool is_overdue_ = false; // the pings in flight are being ended
-};
-
-// For messages. Valid until the next call.
-const char *name_of(pid_t process) {
-  static char name[32];
-  (void)snprintf(name, sizeof name, "PID %ld", long{process});
-  return name;
+  if (!is_full && !is_change && host.failures != 2)
+    return;
+  if (!std::exchange(is_logged, true))
+    log.add(start_label, start_time);
+  char text[longest_line];
+  (void)snprintf(text, sizeof text, "%s %s", host.name, verdict.text);
+  log.add(result_label, wall, text);
+  if (host.failures != 2 && !was_down)
+    return;
+  char state[32] = "is down";
+  const int64_t rounded_ns = now() - host.down_ns + second_ns / 2;
+  const long s = static_cast<long>(rounded_ns / second_ns);
+  if (was_down)
+    (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
+                   s / 60 % 60, s % 60);
+  char since[32];
+  (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
+                 ctime_r(&host.down_since, since),
+                 host.first.text + strlen("fail "));
+  log.add(outage_label, wall, text);
 }
 
-// If the log cannot be opened, no lock file is made.
-void open_log(LogFile &file, Lock &lock, const char *path) {
-  const char *const hint = path == default_log ? " (use -o)" : "";
-  if (const char *reason = file.open())
-    die(path, reason, hint);
-  if (!lock.open())
-    die(join(path, ".lock"), strerror(errno), hint);
-  if (!lock.take()) {
-    const pid_t writer = lock.writer();
-    if (writer == 0)
-      die(path, "locked by an unknown process, perhaps in another container");
-    die(path, join("already written by ", name_of(writer)), " (-k stops it)");
-  }
-  if (const char *torn = file.end_torn_line())
-    die(path, torn, hint);
+void report(Host &host, int status, bool is_overdue) {
+  char output[4096] = ""; // more than pings print for one packet
+  const ssize_t size = read(host.output.get(), output, sizeof output - 1);
+  host.output.reset();
+  log_result(host, judge(output, size, host.name, status, is_overdue));
 }
 
-int stop_writer(const char *path) {
-  const char *const lock_path = join(path, ".lock");
-  const Descriptor lock(open(lock_path, O_RDONLY | careful));
-  if (lock.get() == -1 && errno != ENOENT)
-    die(lock_path, strerror(errno));
-  const pid_t writer = writer_of(lock);
-  if (writer == 0)
-    die(path, "no pinglog writes it here",
-        path == default_log ? " (use -o)" : "");
-  if (kill(writer, SIGTERM) == -1 && errno != ESRCH)
-    die(name_of(writer), strerror(errno));
-  (void)kill(writer, SIGCONT); // stopped, it would not see SIGTERM
-  for (int tries = 0; writer_of(lock) == writer; ++tries) {
-    if (tries == 1000)
-      die(path, "its writer does not exit");
-    (void)poll(nullptr, 0, 10);
-  }
-  return EXIT_SUCCESS;
+[[noreturn]] void exec_ping(const char *host, int output) {
+  *host_word = const_cast<char *>(host); // exec leaves it alone
+  if (!options.foreground)
+    (void)umask(022); // with 0, anybody could write a script's files
+  sigset_t none;
+  sigemptyset(&none);
+  (void)setpgid(0, 0);
+  if (dup2(output, STDOUT_FILENO) != -1 && dup2(output, STDERR_FILENO) != -1 &&
+      sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
+    (void)execv(ping_file, ping_words);
+  perror(ping_words[0]); // this becomes the reason in the log
+  _exit(127);
 }
 
-// The mask that pselect() waits with: it lets in SIGCHLD, the terminal's
-// SIGTSTP and the signals that stop pinglog. In the foreground, those that the
-// caller ignores do not stop it: nohup ignores SIGHUP, and a script ignores
-// SIGINT and SIGQUIT for a command that it starts with `&`.
-sigset_t choose_mask(bool foreground) {
-  sigset_t mask;
-  sigfillset(&mask);
+// A ping leads a process group of its own, which is killed when the ping ends.
+void start_ping(Host &host) {
+  host.is_due = false;
+  Descriptor write_end;
+  const bool made = open_pipe(host.output, write_end) &&
+                    fcntl(host.output.get(), F_SETFL, O_NONBLOCK) != -1 &&
+                    fcntl(write_end.get(), F_SETFL, O_NONBLOCK) != -1;
+  const pid_t pid = made ? fork() : -1;
+  if (pid == 0)
+    exec_ping(host.name, write_end.get());
+  host.pid = std::max<pid_t>(pid, 0);
+  if (pid != -1)
+    return;
+  const char *const reason = strerror(errno);
+  host.output.reset();
+  log_result(host, verdict(false, "fail %s: %s", ping_words[0], reason));
+}
+
+// Waits for a signal, at most until this time, reaps ended pings and logs them.
+void wait_until(int64_t time, bool is_overdue = false) {
+  const int64_t left = std::max(time - now(), int64_t{0});
+  const timespec timeout = {static_cast<time_t>(left / second_ns),
+                            static_cast<long>(left % second_ns)};
+  if (pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_in_wait) == -1 &&
+      errno != EINTR)
+    die("pselect", strerror(errno));
+  int status; // whatever woke us: one SIGCHLD can stand for many pings
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    Host *const host = std::find_if(
+        hosts, hosts_end, [pid](const Host &each) { return each.pid == pid; });
+    if (host == hosts_end) // process 1 inherits orphans
+      continue;
+    // No new process gets the PID while its group has members.
+    (void)kill(-pid, SIGKILL);
+    host->pid = 0;
+    if (is_in_flight(*host))
+      report(*host, status, is_overdue);
+    else if (host->is_due && !stop_requested &&
+             end_ns - now() >= options.interval_ns / 2)
+      start_ping(*host);
+  }
+  (void)log.flush(0); // if that fails, the next cycle tries again
+}
+
+// A host never has two pings. If one has survived SIGKILL, the next one waits.
+void start_cycle(bool full) {
+  const int64_t interval = options.interval_ns;
+  start_time = time(nullptr);
+  start_ns = now();
+  // Cycles end on a grid, and last at least half an interval.
+  end_ns += (start_ns - end_ns + interval * 3 / 2) / interval * interval;
+  is_full = is_logged = full;
+  if (full)
+    log.add(start_label, start_time);
+  for (Host *host = hosts; host < hosts_end && !stop_requested; ++host) {
+    host->is_due = host->pid != 0;
+    if (!host->is_due)
+      start_ping(*host);
+    wait_until(0); // lets signals in, and reaps the pings that have ended
+  }
+}
+
+void finish_cycle(bool is_last) {
+  // SIGINT makes a ping print its statistics. Some ignore it.
+  int64_t grace_ns = std::min(options.interval_ns / 4, second_ns / 10);
+  for (int number : {SIGINT, SIGKILL}) {
+    for (const Host *host = hosts; host < hosts_end; ++host)
+      if (host->pid != 0) {
+        (void)kill(-host->pid, number);
+        (void)kill(host->pid, number); // not or no longer in that group
+      }
+    const int64_t deadline = now() + grace_ns;
+    while (deadline > now() && std::any_of(hosts, hosts_end, is_in_flight))
+      wait_until(deadline, true);
+    grace_ns = second_ns / 2;
+  }
+  for (Host *host = hosts; host < hosts_end; ++host)
+    if (is_in_flight(*host)) // judge it as if SIGKILL had ended it
+      report(*host, SIGKILL, true);
+    else if (std::exchange(host->is_due, false))
+      log_result(*host, {false, "fail the ping before has not exited in time"});
+  if (is_logged || is_last || stop_requested) // so the log shows the exit
+    log.add(end_label, time(nullptr));
+}
+
+// While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
+// signals that stop it; in the foreground, not those that the caller ignores:
+// nohup ignores SIGHUP, a script SIGINT and SIGQUIT for a command before `&`.
+void choose_signals() {
+  sigfillset(&mask_in_wait);
   for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
-    sigdelset(&mask, number);
+    sigdelset(&mask_in_wait, number);
   for (int number : {SIGINT, SIGQUIT, SIGHUP}) {
     struct sigaction caller = {};
     (void)sigaction(number, nullptr, &caller);
-    if (foreground ? caller.sa_handler != SIG_IGN : number != SIGHUP)
-      sigdelset(&mask, number);
+    if (options.foreground ? caller.sa_handler != SIG_IGN : number != SIGHUP)
+      sigdelset(&mask_in_wait, number);
   }
-  return mask;
 }
 
 // From now on, signals arrive only while pselect() waits.
@@ -831,71 +816,57 @@ void catch_signals() {
   }
 }
 
-const char *describe_duty(const Options &options) {
-  char more[32] = "";
-  if (options.host_count > 1)
-    (void)snprintf(more, sizeof more, " and %d more", options.host_count - 1);
-  return join(join("logs ", options.hosts[0], more), " to ", options.file);
-}
-
-void run(const Options &options, Lock &lock, LogFile &file, Log &log,
-         Pings &pings) {
-  const int64_t begin = now();
-  const int64_t interval = options.interval_ns;
-  int64_t cycle = 0;
+void run(const char *duty) {
+  log.add(started_label, time(nullptr),
+          format("PID %ld %s every %g s", long{getpid()}, duty,
+                 static_cast<double>(options.interval_ns) / second_ns));
+  end_ns = now();
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
-    if (!options.to_stdout && !lock.keep())
-      die(options.file, "another pinglog has replaced this one");
-    if (const char *reason = file.rotate(options.limit / 2))
-      log.add(rename_label, time(nullptr), reason);
-    (void)log.flush(0); // lines may wait, and a quiet cycle adds none
-    pings.wait_until(begin + cycle * interval);
-    pings.start(done % options.full_every == 0);
+    log.keep_lock();
+    (void)log.get_ready(0); // is there still a reader?
+    log.rotate();
+    start_cycle(done % options.full_every == 0);
     // A slow disk or many hosts can use up the cycle before all pings run.
-    pings.wait_until(
-        std::max(begin + (cycle + 1) * interval, now() + interval / 2));
-    pings.finish(done + 1 == options.count);
-    // The next cycle is due now. If pinglog was stopped for a while, skip to
-    // the nearest one: its pings have at least half of their time.
-    cycle = std::max(cycle + 1, (now() - begin + interval / 2) / interval);
+    const int64_t end = std::max(end_ns, now() + options.interval_ns / 2);
+    while (!stop_requested && end > now())
+      wait_until(end);
+    finish_cycle(done + 1 == options.count);
+    (void)log.flush(0);
   }
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
-  const Options options = parse_options(argc, argv);
+  parse_options(argc, argv);
   if (options.to_stdout && write(STDOUT_FILENO, "", 0) == -1)
     die(options.file, strerror(errno)); // closed, or open for reading
-  const sigset_t mask = choose_mask(options.foreground);
+  choose_signals();
   if (!reset_process(options.foreground ? Inherited::close_on_exec
                                         : Inherited::close))
     die("/dev/null", strerror(errno));
   if (options.kill)
-    return stop_writer(options.file);
-  const Command command = prepare_command(options.ping);
-  tzset();     // ctime_r() need not do it
-  (void)now(); // old container runtimes forbid it to 32-bit programs
+    return log.stop_writer();
+  tzset();       // ctime_r() need not do it
+  wait_until(0); // if a sandbox forbids the clock or pselect(), say so now
+  const long others = hosts_end - hosts - 1;
+  const char *const more = others > 0 ? format(" and %ld more", others) : "";
+  const char *const duty = format("pings %s%s", hosts[0].name, more);
   Descriptor launcher;
   if (!options.foreground) {
     if (getpid() == 1)
       die("detach", "the container would end with process 1", " (use -f)");
-    if (!detach(launcher, describe_duty(options)))
+    if (!detach(launcher, format("%s, logs to %s", duty, options.file)))
       die("detach", strerror(errno));
   }
   catch_signals();
-  LogFile file(options.file, options.to_stdout);
-  Lock lock(join(options.file, ".lock"));
-  if (!options.to_stdout)
-    open_log(file, lock, options.file);
-  Log log(file);
-  Pings pings(options, command, log, mask);
+  log.open();
   if (!options.foreground && !ready(launcher))
     die("/dev/null", strerror(errno));
-  run(options, lock, file, log, pings);
+  run(duty);
   const char *const reason = log.flush(250); // ms, for a slow reader
   // Whoever runs `pinglog -f -o - | head -1` knows the reason.
-  if (reason != nullptr && !file.reader_is_gone())
+  if (reason != nullptr && reason != reader_is_gone)
     die(options.file, reason);
   return reason == nullptr ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,7 +4,7 @@
 // README promises:
 //   - pinglog is a daemon that logs, every three seconds, whether a host
 //     answers ping.
-//   - -c n       exit after n cycles (default: never)
+//   - -c n       exit after n cycles, 1 to 10^12 (default: never)
 //   - -i s       interval and timeout in seconds, 0.01 to 86400 (default 3)
 
 #include "support.h"

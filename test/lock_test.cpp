@@ -44,7 +44,7 @@ protected:
     for (const auto &[start, message] :
          {std::pair(launch, none_here()),
           {quick(), log() + ": locked by an unknown process, perhaps in "
-                            "another container"}}) {
+                            "another container or on another machine"}}) {
       const Result result = run(start);
       EXPECT_EQ(result.status, 1);
       EXPECT_EQ(result.out, "");
@@ -68,6 +68,14 @@ TEST_F(LockTest, SecondStartIsRefusedAndChangesNothing) {
   const pid_t daemon = start_daemon(counting({"-i", "0.1"}));
   for (int i = 0; i < 3; ++i) // a refused start leaves the lock alone
     expect_refusal(daemon);
+  while_stopped(daemon,
+                [&] { // and a torn line, which the writer may go on with
+                  const std::string whole = read_file(log());
+                  write_file(log(), whole + "ping resu");
+                  expect_refusal(daemon);
+                  EXPECT_EQ(read_file(log()), whole + "ping resu");
+                  fs::resize_file(log(), whole.size());
+                });
   const Result foreground = run(quick({"-f"}));
   EXPECT_EQ(foreground.status, 1);
   EXPECT_EQ(foreground.err, "pinglog: " + log() + ": already written by PID " +
@@ -93,7 +101,7 @@ TEST_F(LockTest, FiftyStartsAtOnceMakeOneDaemon) {
   }
   const pid_t daemon = writer(log());
   EXPECT_EQ(greetings, "Daemon PID " + std::to_string(daemon) +
-                           " logs h0-x to " + log() + "\n");
+                           " pings h0-x, logs to " + log() + "\n");
   EXPECT_EQ(refusals.size(), 49u);
   EXPECT_EQ(refusals.count("pinglog: " + log() + ": already written by PID " +
                            std::to_string(daemon) + " (-k stops it)\n"),
@@ -140,10 +148,13 @@ TEST_F(LockTest, RenamingTheLogAllowsNoSecondInstance) {
   await_lines(start_label, 1);
   fs::rename(log(), path("old"));
   expect_refusal(daemon);
+  EXPECT_FALSE(
+      fs::exists(log())); // the writer might not be allowed to write it
   release("held");
   await_lines(result_label, 1);
   expect_killed(daemon);
-  EXPECT_THAT(read_lines(path("old")), ElementsAre(StartsWith(start_label)));
+  EXPECT_THAT(read_lines(path("old")),
+              ElementsAre(StartsWith(started_label), StartsWith(start_label)));
 }
 
 // As when cron runs beside logrotate. PINGLOG_STORM sets how many starts.
@@ -224,8 +235,8 @@ TEST_F(LockTest, InstanceThatWasReplacedInARecreatedDirectoryExits) {
   });
   const Result result = first.wait();
   EXPECT_EQ(result.status, 1);
-  EXPECT_EQ(result.err,
-            "pinglog: " + log() + ": another pinglog has replaced this one\n");
+  EXPECT_EQ(result.err, "pinglog: " + log() + ": already written by PID " +
+                            std::to_string(second) + " (-k stops it)\n");
   expect_killed(second);
 }
 
@@ -269,19 +280,22 @@ TEST_F(LockTest, OtherUsersCanNeitherTakeTheLockNorStopItsHolder) {
   struct stat status = {};
   ASSERT_EQ(stat((log() + ".lock").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode, S_IFREG | 0600u);
-  for (auto [launch, object] :
-       {std::pair(quick(), log()), {killer(), log() + ".lock"}}) {
+  for (auto [launch, hint] :
+       {std::pair(quick(), std::string()),
+        {killer(), " (only its owner or root can stop it)"}}) {
     launch.user = nobody;
     const Result result = run(launch);
     EXPECT_EQ(result.status, 1);
-    EXPECT_EQ(result.err, "pinglog: " + object + ": Permission denied\n");
+    EXPECT_EQ(result.err,
+              "pinglog: " + log() + ".lock: Permission denied" + hint + "\n");
   }
   // Other users who may read the lock file still cannot signal its holder.
   ASSERT_EQ(chmod((log() + ".lock").c_str(), 0644), 0);
   Launch launch = killer();
   launch.user = nobody;
   EXPECT_EQ(run(launch).err, "pinglog: PID " + std::to_string(daemon) +
-                                 ": Operation not permitted\n");
+                                 ": Operation not permitted (only its owner or "
+                                 "root can stop it)\n");
   EXPECT_TRUE(is_alive(daemon));
   stop(daemon);
 }
@@ -296,6 +310,80 @@ TEST_F(LockTest, LockFileThatIsALinkIsRefused) {
   fs::create_symlink("elsewhere", path("ping.log.lock"));
   expect_failure(quick(), path("ping.log.lock: ") + strerror(ELOOP));
   EXPECT_FALSE(fs::exists(path("elsewhere")));
+}
+
+// --- A lock file of a stranger -----------------------------------------------
+
+// In a sticky directory, as /tmp is, another user can make the lock's file and
+// so choose which process holds the lock.
+class StrangersLockTest : public LockTest {
+protected:
+  void SetUp() override {
+    LockTest::SetUp();
+    if (IsSkipped())
+      return;
+    if (geteuid() != 0)
+      GTEST_SKIP() << "the owner of the directory is no stranger";
+    SKIP_UNLESS_NOBODY_CAN_RUN();
+    fs::create_directory(path("tmp"));
+    ASSERT_EQ(chmod(path("tmp").c_str(), 01777), 0);
+    set_log(path("tmp/ping.log"));
+  }
+
+  // A process of user nobody that makes the lock's file and holds the lock.
+  std::unique_ptr<Process> stranger() const {
+    Launch launch = command("sleep", {"1000"});
+    launch.user = nobody;
+    launch.executable = "/bin/sleep";
+    launch.before_exec = [file = log() + ".lock"] {
+      (void)!open(file.c_str(), O_RDWR | O_CREAT, 0666);
+      lock(file, F_WRLCK);
+    };
+    auto process = std::make_unique<Process>(launch);
+    EXPECT_TRUE(eventually([&] { return writer(log()) == process->pid(); }));
+    return process;
+  }
+};
+
+TEST_F(StrangersLockTest, StartAndOptionKillNameTheOwnerAndTheProcess) {
+  const auto holder = stranger();
+  const std::string message = log() + ".lock: user 65534 owns it, and PID " +
+                              std::to_string(holder->pid()) + " has locked it";
+  for (const Launch &launch : {quick(), quick({"-f"}), killer()}) {
+    const Result result = run(launch);
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(result.err, "pinglog: " + message + "\n");
+  }
+  EXPECT_TRUE(is_alive(holder->pid()));
+  EXPECT_FALSE(fs::exists(log()));
+}
+
+TEST_F(StrangersLockTest, RunningPinglogKeepsItsLockAndGoesOn) {
+  const pid_t daemon = start_daemon(quick());
+  std::unique_ptr<Process> holder;
+  while_stopped(daemon, [&] {
+    fs::remove(log() + ".lock");
+    holder = stranger();
+  });
+  await_cycles(3);
+  stop(daemon);
+  EXPECT_THAT(log_lines().back(), StartsWith(end_label));
+}
+
+TEST_F(StrangersLockTest, FileThatNobodyLocksIsTakenLikeAnyOther) {
+  (void)stranger(); // exits at once
+  const pid_t daemon = start_daemon(quick());
+  await_cycles(1);
+  EXPECT_EQ(writer(log()), daemon);
+  stop(daemon);
+}
+
+// On vfat, CIFS and FUSE one user owns the directory and each file in it.
+TEST_F(StrangersLockTest, OwnerOfTheDirectoryIsNoStranger) {
+  ASSERT_EQ(chown(path("tmp").c_str(), nobody, nobody), 0);
+  const auto holder = stranger();
+  expect_refusal(holder->pid());
 }
 
 // --- -k ----------------------------------------------------------------------

@@ -35,6 +35,8 @@ public:
 
   // Moves on by this line. Returns false if it cannot stand here.
   bool pass(const std::string &label, const std::string &host, bool is_last) {
+    if (label == started_label)
+      return !is_within_;
     if (label == start_label)
       return start();
     if (!is_within_)
@@ -89,8 +91,9 @@ private:
 // Says what is wrong with the line itself, "" if nothing is.
 std::string fault_in(const std::string &line) {
   bool is_labelled = false;
-  for (const std::string label : {start_label, result_label, outage_label,
-                                  end_label, lost_label, rename_label})
+  for (const std::string label :
+       {started_label, start_label, result_label, outage_label, end_label,
+        lost_label, rename_label})
     is_labelled |= line.rfind(label, 0) == 0 &&
                    line.find("--------:", label.size()) == std::string::npos;
   if (!is_labelled)

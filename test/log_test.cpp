@@ -1,8 +1,8 @@
 // log_test.cpp - the log file: its name, its rotation and its whole lines.
 //
 // README promises:
-//   - -s KiB     size limit of file and file.0 together (default 20480;
-//     0: none)
+//   - -s KiB     size limit of file and file.0, 0 (none) to 10^12 (default
+//     20480)
 //   - A log that has reached half of -s is renamed: file.0 is the older half.
 //   - `log not renamed----:` tells why a log outgrows -s.
 //   - A log that was moved or removed is made anew
@@ -43,10 +43,12 @@ protected:
 
   // The launch without root's privileges, so that file modes bind it.
   Launch unprivileged(Launch launch) const {
-    if (geteuid() == 0)
-      launch.user = nobody;
     EXPECT_EQ(chmod(path("").c_str(), 01777), 0); // for the pings' counters
-    EXPECT_EQ(chmod(fs::path(log()).parent_path().c_str(), 0777), 0);
+    const std::string directory = fs::path(log()).parent_path();
+    if (geteuid() == 0) {
+      launch.user = nobody;
+      EXPECT_EQ(chown(directory.c_str(), nobody, nobody), 0);
+    }
     return launch;
   }
 
@@ -90,7 +92,8 @@ TEST_F(LogTest, EachLineGoesToTheFileThatHasTheLogsNameAtThatMoment) {
   expect_refusal(daemon);
   fs::rename(log(), path("second"));
   stop(daemon);
-  EXPECT_THAT(read_lines(path("first")), ElementsAre(StartsWith(start_label)));
+  EXPECT_THAT(read_lines(path("first")),
+              ElementsAre(StartsWith(started_label), StartsWith(start_label)));
   EXPECT_THAT(read_lines(path("second")),
               ElementsAre(StartsWith(result_label)));
   EXPECT_THAT(log_lines(), ElementsAre(StartsWith(end_label)));
@@ -221,8 +224,8 @@ TEST_F(LogTest, WaitingLinesAreWrittenAtTheExitIfTheLogIsBackByThen) {
   fs::rename(path("away"), directory);
   stop(daemon);
   EXPECT_THAT(log_lines(),
-              ElementsAre(StartsWith(start_label), StartsWith(result_label),
-                          StartsWith(end_label)));
+              ElementsAre(StartsWith(started_label), StartsWith(start_label),
+                          StartsWith(result_label), StartsWith(end_label)));
 }
 
 // --- A log that ends in an unfinished line -----------------------------------
@@ -232,8 +235,9 @@ TEST_F(LogTest, UnfinishedLineOfPinglogIsCutOffAndAnyOtherGetsANewline) {
       outage_label + std::string(time_size, 't') + " " + std::string(255, 'h') +
       " was down 100:00:00 since " + std::string(time_size, 't') + ": " +
       std::string(200, 'r');
-  const std::string labels[] = {start_label, result_label, outage_label,
-                                end_label,   lost_label,   rename_label};
+  const std::string labels[] = {started_label, start_label, result_label,
+                                outage_label,  end_label,   lost_label,
+                                rename_label};
   std::vector<std::pair<std::string, std::string>> rows = {
       {"", ""},
       {whole_line, whole_line},
@@ -244,6 +248,15 @@ TEST_F(LogTest, UnfinishedLineOfPinglogIsCutOffAndAnyOtherGetsANewline) {
       {whole_line + "ping: unknown", whole_line + "ping: unknown\n"},
       {"mine", "mine\n"},
       {std::string(2000, 'm'), std::string(2000, 'm') + "\n"}};
+  // A power cut can leave NULs, with or without a part of a line before them.
+  for (const size_t size : {1, 600, 1024, 1025, 5304}) {
+    const std::string nuls(size, '\0');
+    rows.insert(rows.end(), {{nuls, ""},
+                             {whole_line + nuls, whole_line},
+                             {whole_line + longest + nuls, whole_line},
+                             {"mine" + nuls, "mine\n"},
+                             {nuls + whole_line, nuls + whole_line}});
+  }
   for (const std::string &label : labels)
     for (const std::string &torn :
          {label.substr(0, 1), label.substr(0, 7), label, label + "1"})
@@ -258,7 +271,7 @@ TEST_F(LogTest, UnfinishedLineOfPinglogIsCutOffAndAnyOtherGetsANewline) {
     EXPECT_EQ(text.substr(0, kept.size()), kept);
     write_file(path("rest"), text.substr(std::min(kept.size(), text.size())));
     EXPECT_EQ(check_log(path("rest")).fault, "");
-    EXPECT_EQ(read_lines(path("rest")).size(), 3u);
+    EXPECT_EQ(read_lines(path("rest")).size(), 4u);
   }
 }
 
@@ -332,11 +345,11 @@ TEST_F(LogTest, RotationHappensBetweenCyclesAndLosesNoLine) {
   EXPECT_EQ(process.wait().status, 0);
   const std::string old = read_file(log() + ".0");
   EXPECT_GE(old.size(), 8192u);
-  EXPECT_THAT(read_file(log()), StartsWith(start_label));
+  EXPECT_THAT(read_file(log()), StartsWith(start_label)); // and no `started`
   write_file(path("all"), old + read_file(log()));
   const Account account = check_log(path("all"), 4);
   EXPECT_EQ(account.fault, "");
-  EXPECT_EQ(account.lines, 6 * 6 + 4); // plus four outages
+  EXPECT_EQ(account.lines, 1 + 6 * 6 + 4); // a start and four outages
 }
 
 TEST_F(LogTest, RotationBeforeQuietCyclesHappensOnce) {
@@ -440,7 +453,7 @@ TEST_F(LogTest, FailedRenameIsLoggedOnceForEachReasonAndLog) {
 
 // rename() does nothing if both names belong to one file, and closing a second
 // descriptor of that file would drop a lock on it.
-TEST_F(LogTest, LogThatIsAHardLinkToItsOldFileStaysLocked) {
+TEST_F(LogTest, LogThatIsAHardLinkToItsOldFileIsRotatedAndStaysLocked) {
   write_file(log(), long_text());
   fs::create_hard_link(log(), log() + ".0");
   const pid_t daemon = start_daemon(quick({"-s", "4"}));
@@ -448,6 +461,7 @@ TEST_F(LogTest, LogThatIsAHardLinkToItsOldFileStaysLocked) {
   expect_refusal(daemon);
   stop(daemon);
   EXPECT_EQ(check_log(log()).fault, "");
+  EXPECT_TRUE(read_file(log() + ".0") == long_text());
 }
 
 TEST_F(LogTest, RotationReplacesALinkOrFifoAndSparesTheLinksTarget) {
@@ -474,19 +488,18 @@ TEST_F(LogTest, LogThatIsNoRegularFileIsRefused) {
   write_file(path("target"), "untouched");
   fs::create_symlink("target", path("link"));
   const std::string irregular =
-      "not a regular file (for standard output, -f -o -)";
-  for (const auto &[name, reason] :
+      ": not a regular file (for standard output, -f -o -)";
+  for (const auto &[name, error] :
        {std::pair<std::string, std::string>{"/dev/null", irregular},
         {path("fifo"), irregular},
         {path("dangling"), irregular},
         {path("link"), irregular},
         {path("directory"), irregular},
-        {path("target/log"), strerror(ENOTDIR)}})
+        {path("target/log"), std::string(".lock: ") + strerror(ENOTDIR)}})
     for (bool foreground : {false, true}) {
       SCOPED_TRACE(name);
       set_log(name);
-      expect_failure(quick(foreground ? Words{"-f"} : Words{}),
-                     name + ": " + reason);
+      expect_failure(quick(foreground ? Words{"-f"} : Words{}), name + error);
     }
   EXPECT_FALSE(fs::exists(path("elsewhere")));
   EXPECT_FALSE(fs::exists(path("directory.lock")));

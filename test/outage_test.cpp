@@ -4,9 +4,12 @@
 //   - The log tells when the line was down, for how long, and why.
 //   - Two failures of a host in a row are an outage, and the log says when it
 //     ended:
+//   - An outage lasts from the start of the cycle of its first failure to the
+//     answer.
 //   - If you stop pinglog during an outage, only the line with which it began
 //     (`is down`) is left.
-//   - -q n       log only changes, and every n-th cycle in full (default 1)
+//   - -q n       log only changes; each n-th cycle in full, 1 to 10^12
+//     (default 1)
 
 #include "support.h"
 
@@ -74,7 +77,8 @@ protected:
   std::string shape() const {
     std::string letters;
     for (const std::string &line : log_lines())
-      letters += line.rfind(start_label, 0) == 0            ? 's'
+      letters += line.rfind(started_label, 0) == 0          ? 'S'
+                 : line.rfind(start_label, 0) == 0          ? 's'
                  : line.rfind(end_label, 0) == 0            ? 'e'
                  : line.find(" host ok ") != line.npos      ? 'o'
                  : line.find(" host fail ") != line.npos    ? 'f'
@@ -98,14 +102,14 @@ protected:
 
 TEST_F(OutageTest, SingleFailuresAreNoOutage) {
   run_pattern("fofof");
-  EXPECT_EQ(shape(), "sfesoesfesoesfe");
+  EXPECT_EQ(shape(), "Ssfesoesfesoesfe");
 }
 
 TEST_F(OutageTest, OutageBeginsWithTheSecondFailureAndEndsWithAnAnswer) {
   run_pattern("offfoo");
-  ASSERT_EQ(shape(), "soesfesfdesfesouesoe");
+  ASSERT_EQ(shape(), "Ssoesfesfdesfesouesoe");
   const Words lines = log_lines();
-  const std::string since = time_of(lines[4]);
+  const std::string since = time_of(lines[4]); // the start of the cycle
   const std::string down = " since " + since + ": reason 2";
   const std::string was_down = "host was down 0:00:";
   ASSERT_THAT(outages(),
@@ -114,7 +118,43 @@ TEST_F(OutageTest, OutageBeginsWithTheSecondFailureAndEndsWithAnAnswer) {
   // The lines' times are truncated to seconds; the duration is rounded.
   const int seconds = std::stoi(outages()[1].substr(was_down.size()));
   EXPECT_GT(seconds, 0);
-  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[15])) - seconds), 1);
+  EXPECT_LE(std::abs(seconds_between(since, time_of(lines[16])) - seconds), 1);
+}
+
+TEST_F(OutageTest, SecondOutageOfAHostHasItsOwnBeginAndReason) {
+  run_pattern("fffofff");
+  ASSERT_EQ(shape(), "Ssfesfdesfesouesfesfdesfe");
+  const Words lines = log_lines();
+  EXPECT_THAT(
+      outages(),
+      ElementsAre("host is down since " + time_of(lines[1]) + ": reason 1",
+                  AllOf(StartsWith("host was down 0:00:"),
+                        EndsWith(" since " + time_of(lines[1]) + ": reason 1")),
+                  "host is down since " + time_of(lines[15]) + ": reason 5"));
+}
+
+// How fast a ping fails does not matter: the outage begins with the cycle.
+TEST_F(OutageTest, SilentAndRefusingHostsHaveTheSameOutage) {
+  const std::string ping = script("ping", "echo >>$0.$3\n"
+                                          "[ $(wc -l <$0.$3) -gt 2 ] && exit\n"
+                                          "[ $3 = refusing ] && exit 1\n"
+                                          "exec sleep 1000");
+  Process process(
+      pinglog({"-f", "-i", "2", "-c", "3", "-e", ping, "refusing", "silent"}));
+  EXPECT_EQ(process.wait().status, 0);
+  const Words lines = log_lines();
+  int ended = 0;
+  for (const std::string &line : lines) {
+    if (line.find(" was down 0:00:") == std::string::npos)
+      continue;
+    ++ended;
+    const std::string since = time_of(lines[1]);
+    EXPECT_THAT(line, HasSubstr(" since " + since + ": "));
+    const int seconds = std::stoi(line.substr(line.find(" 0:00:") + 6));
+    EXPECT_GE(seconds, 4); // two cycles, and a busy machine takes longer
+    EXPECT_LE(std::abs(seconds_between(since, time_of(line)) - seconds), 1);
+  }
+  EXPECT_EQ(ended, 2) << read_file(log());
 }
 
 TEST_F(OutageTest, EachHostHasItsOwnOutage) {
@@ -179,7 +219,7 @@ TEST_F(OutageTest, OutageGoesOnAfterRotation) {
 TEST_F(OutageTest, QuietCyclesHoldOnlyChangesAndOutages) {
   // Cycles 1, 5 and 9 are full.
   run_pattern("oofoofffoooo", {"-q", "4"});
-  EXPECT_EQ(shape(), "soe"    // cycle 1, full
+  EXPECT_EQ(shape(), "Ssoe"   // cycle 1, full
                      "sfesoe" // 3 and 4: a change each
                      "soe"    // 5, full
                      "sfe"    // 6: a change
@@ -190,7 +230,7 @@ TEST_F(OutageTest, QuietCyclesHoldOnlyChangesAndOutages) {
 
 TEST_F(OutageTest, QuietCyclesInAnOutageLogNothing) {
   run_pattern("offffffo", {"-q", "1000"});
-  EXPECT_EQ(shape(), "soesfesfdesoue");
+  EXPECT_EQ(shape(), "Ssoesfesfdesoue");
 }
 
 TEST_F(OutageTest, WaitingLinesAreWrittenInAQuietCycleToo) {
@@ -229,8 +269,8 @@ TEST_F(OutageTest, StartLineOfAQuietCycleHasTheTimeOfItsStart) {
   Process process(
       pinglog({"-f", "-i", "5", "-c", "2", "-q", "9", "-e", ping, "host"}));
   EXPECT_EQ(process.wait().status, 0);
-  ASSERT_THAT(log_lines(), SizeIs(6));
-  EXPECT_NE(time_of(log_lines()[3]), time_of(log_lines()[4]));
+  ASSERT_THAT(log_lines(), SizeIs(7));
+  EXPECT_NE(time_of(log_lines()[4]), time_of(log_lines()[5]));
 }
 
 } // namespace

@@ -38,7 +38,9 @@ TEST_F(OutputTest, LogNamedDashIsStandardOutput) {
   write_file(log(), result.out);
   expect_sound_log(1);
   EXPECT_EQ(count(start_label), 2);
-  EXPECT_FALSE(fs::exists(path("-")));
+  EXPECT_THAT(result.out, ::testing::StartsWith(started_label));
+  for (const char *file : {"-", "-.lock", "standard output.lock"})
+    EXPECT_FALSE(fs::exists(path(file))) << file;
 }
 
 TEST_F(OutputTest, FullDeviceAsOutputIsRefusedAtTheStart) {
@@ -134,7 +136,7 @@ TEST_F(PipeTest, DroppedLinesAreCountedWhereTheyAreMissing) {
   EXPECT_EQ(process.wait().status, 0);
   const Account account = check_log(log(), hosts);
   EXPECT_EQ(account.fault, "");
-  EXPECT_EQ(account.lines, hosts + 2);
+  EXPECT_EQ(account.lines, 1 + hosts + 2);
   EXPECT_THAT(account.before_mark, AllOf(Gt(65536u - 507), Le(65536u + 4096)));
 }
 
@@ -162,6 +164,22 @@ TEST_F(PipeTest, ReaderThatExitsEndsPinglogAndItsPingsSilently) {
   EXPECT_EQ(result.err, "");
   EXPECT_TRUE(eventually(
       [this] { return processes_with_environment(mark()).empty(); }));
+}
+
+// With -q, no line may be due for hours.
+TEST_F(PipeTest, ReaderThatExitsIsNoticedInAQuietCycleToo) {
+  Process process(writing_to(quick({"-f", "-q", "1000000"}), ends_[1]));
+  close(std::exchange(ends_[1], -1));
+  std::string text;
+  while (text.find(end_label) == std::string::npos) {
+    char byte;
+    ASSERT_EQ(read(ends_[0], &byte, 1), 1);
+    text += byte;
+  }
+  close(std::exchange(ends_[0], -1));
+  const Result result = process.wait();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.err, "");
 }
 
 // --- A terminal --------------------------------------------------------------
@@ -207,6 +225,25 @@ TEST_F(OutputTest, ClosedTerminalEndsPinglogWithStatusOne) {
   terminal.close();
   EXPECT_EQ(process.wait().status, 1);
   EXPECT_EQ(process.err(), "");
+}
+
+// poll() reports room on a terminal that has less room than a line: write()
+// would block with all signals blocked. `docker run -t` has such a terminal.
+TEST_F(OutputTest, TerminalThatNobodyReadsDelaysNeitherPingsNorTheStop) {
+  const Terminal terminal;
+  if (!terminal)
+    GTEST_SKIP() << terminal.why();
+  const int slave =
+      open(terminal.name().c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  Process process(
+      writing_to(counting({"-f", "-i", "0.3"}, 20, true), slave)); // 10 KB each
+  ASSERT_TRUE(eventually([&] { return cycles() >= 8; }));
+  EXPECT_EQ(fcntl(slave, F_GETFL) & O_NONBLOCK, 0); // the shell has it, too
+  process.signal(SIGTERM);
+  const Result result = process.wait();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.err, "pinglog: standard output: its reader has stalled\n");
+  close(slave);
 }
 
 // A nonblocking terminal with OPOST takes what it has room for, even a part of
@@ -266,7 +303,7 @@ TEST_F(OutputTest, TerminalThatTakesPartOfALineGetsTheRestOnce) {
     write_file(log(), text);
     const Account account = check_log(log(), hosts);
     EXPECT_EQ(account.fault, "");
-    EXPECT_EQ(account.lines, hosts + 2);
+    EXPECT_EQ(account.lines, 1 + hosts + 2);
   }
   if (!cut)
     GTEST_SKIP() << "the kernel never took a part of a line";

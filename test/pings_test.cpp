@@ -486,13 +486,33 @@ TEST_F(PingsTest, PingThatCannotBeKilledFailsInEachCycleUntilItIsGone) {
   Words later = results();
   ASSERT_GE(later.size(), before + 2u);
   later.erase(later.begin(), later.begin() + before + 1);
-  EXPECT_THAT(later, Each(StartsWith("host fail ")));
+  EXPECT_THAT(later, Each("host fail the ping before has not exited in time"));
   EXPECT_THAT(children_of(process.pid()), ElementsAre(holder.pid()));
   EXPECT_LE(read_lines(ping + ".starts").size(), before + 1u);
   holder.let_go();
   await_more_results("host ok 12.3 ms", 1); // of a second ping
   expect_end(process);
   expect_sound_log(1);
+}
+
+// A slow device, say: the next ping starts once the old one has been reaped.
+TEST_F(PingsTest, PingThatDiesAfterItsCycleCostsNoSecondResult) {
+  const std::string ping =
+      script("ping", "echo >>$0.starts\n"
+                     "[ $(wc -l <$0.starts) = 1 ] && exec sleep 1000\n"
+                     "echo time=12.3 ms");
+  Process process(pinglog({"-f", "-i", "6", "-e", ping, "host"}));
+  Holder holder(process.pid());
+  if (!holder)
+    GTEST_SKIP() << holder.why();
+  ASSERT_TRUE(holder.await_end());
+  await_lines(start_label, 2);
+  holder.let_go();
+  await_lines(end_label, 2);
+  ASSERT_GE(results().size(), 2u);
+  EXPECT_EQ(results()[0], "host fail no answer in 6 s");
+  EXPECT_EQ(results()[1], "host ok 12.3 ms");
+  expect_end(process);
 }
 
 TEST_F(PingsTest, PingThatDiesSlowlyDoesNotOutliveTheDaemon) {

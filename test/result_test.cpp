@@ -126,6 +126,7 @@ TEST_F(ResultTest, OutputOfEachRealPingIsUnderstood) {
 
 TEST_F(ResultTest, ExitStatusZeroIsAnAnswerUnlessNothingWasReceived) {
   const std::string none = "1 packets transmitted, 0 received, 100% loss";
+  const std::string bsd = "1 packets transmitted, 0 packets received";
   expect_verdicts({
       {"mute", "", "", "ok"},
       {"warning", "ping: Warning: time of day goes backwards\ntime=7 ms\n", "",
@@ -133,6 +134,7 @@ TEST_F(ResultTest, ExitStatusZeroIsAnAnswerUnlessNothingWasReceived) {
       {"stderr", "", "echo 'time=1.25 ms' >&2", "ok 1.25 ms"},
       {"unanswered", "time=8 ms\n", "exit 1", "fail time=8 ms"},
       {"none", none + "\n", "", "fail " + none},
+      {"bsd-none", bsd + "\n", "", "fail " + bsd},
       {"late", "time=9 ms\n" + none + "\n", "", "ok 9 ms"},
       {"ten", "11 packets transmitted, 10 received\n", "", "ok"},
   });
@@ -162,51 +164,91 @@ TEST_F(ResultTest, OnlyAPlausibleNumberOfMillisecondsIsLoggedAsTheTime) {
   });
 }
 
-TEST_F(ResultTest, ReasonIsAnExplanationElseTheStatisticsElseTheExitStatus) {
+const std::string statistics = "1 packets transmitted, 0 received";
+const std::string unreachable =
+    "From 10.9.0.1 icmp_seq=1 Destination Host Unreachable";
+const std::string no_ipv6 =
+    "ping: socket: Address family not supported by protocol\n";
+
+TEST_F(ResultTest, ReasonOfAPingThatSentIsALineAboutThePacketOrTheStatistics) {
+  const std::string header6 = "PING6(56=40+8+8 bytes) ::1 --> ::2\n";
+  const std::string bsd = "1 packets transmitted, 0 packets received";
+  const std::string bsd_unreachable =
+      "92 bytes from 10.9.0.1: Destination Host Unreachable";
   const std::string usual =
       "PING h\nPing h\n--- h ping statistics ---\nrtt min/avg\nround-trip x\n"
-      "ping: socktype: SOCK_RAW\n\n \t\n\r\n\x1b \xff\n";
-  const std::string statistics = "1 packets transmitted, 0 received\n";
+      "ping: socktype: SOCK_RAW\n\n \t\n\r\n\x1b \xff\nat the start\n";
+  const std::string local = "ping: local error: message too long, mtu=1500";
   expect_verdicts({
-      {"explanation", usual + statistics + "first\nsecond\n", "exit 1",
-       "fail first"},
-      {"killed-explanation", usual + "first\n", "kill -9 $$", "fail first"},
-      {"statistics", usual + statistics, "exit 1",
-       "fail 1 packets transmitted, 0 received"},
-      {"killed-statistics", usual + statistics, "kill -9 $$",
-       "fail 1 packets transmitted, 0 received"},
-      {"status", usual, "exit 2", "fail exit status 2"},
-      {"signal", usual, "kill -9 $$", "fail killed by signal 9"},
-      {"unfinished", usual + "no newline", "exit 1", "fail no newline"},
-      {"stderr", usual, "echo explained >&2; exit 1", "fail explained"},
+      {"statistics", usual + statistics + "\n", "exit 1", "fail " + statistics},
+      {"killed", usual + statistics + "\n", "kill -9 $$", "fail " + statistics},
+      {"unreachable", usual + unreachable + "\nfrom 2\n" + statistics, "exit 1",
+       "fail " + unreachable},
+      {"no-ipv6", no_ipv6 + statistics, "exit 1", "fail " + statistics},
+      {"no-ipv6-unreachable", no_ipv6 + unreachable + "\n" + statistics,
+       "exit 1", "fail " + unreachable},
+      {"bsd", header6 + bsd, "exit 2", "fail " + bsd},
+      {"bsd-sendmsg", header6 + "ping6: sendmsg: No route to host\n" + bsd,
+       "exit 2", "fail ping6: sendmsg: No route to host"},
+      {"receive", "ping: recvmsg: Network is down\n" + statistics, "exit 1",
+       "fail ping: recvmsg: Network is down"},
+      {"local", local + "\n" + statistics, "exit 1", "fail " + local},
+      {"redirect",
+       "92 bytes from 10.9.0.1: Redirect Host(New addr: 10.9.0.2)\n"
+       "Vr HL TOS  Len   ID Flg  off TTL Pro  cks      Src      Dst\n"
+       " 4  5  00 5400 9c4b   0 0000  40  01 8a5d 10.9.0.3  10.9.0.9\n" +
+           bsd,
+       "exit 2", "fail " + bsd},
+      {"redirect-unreachable",
+       "From 10.9.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.9.0.2)\n"
+       "From 10.9.0.2 icmp_seq=1 Time to live exceeded\n" +
+           statistics,
+       "exit 1", "fail From 10.9.0.2 icmp_seq=1 Time to live exceeded"},
+      {"timeout",
+       "Request timeout for icmp_seq 0\n" + bsd_unreachable + "\n" + bsd,
+       "exit 2", "fail " + bsd_unreachable},
+      // The host's name has a word of the rule.
+      {"sendgrid.net", "ping: sendgrid.net: a notice\n" + statistics, "exit 1",
+       "fail " + statistics},
+      {"redirect.example", "From redirect.example Time exceeded\n" + statistics,
+       "exit 1", "fail From redirect.example Time exceeded"},
+      {"e", unreachable + "\n" + statistics, "exit 1", "fail " + unreachable},
   });
 }
 
-TEST_F(ResultTest, NoticeIsNotTheReasonButALoaderErrorIs) {
-  const std::string unreachable =
-      "From 10.9.0.1 icmp_seq=1 Destination Host Unreachable";
+TEST_F(ResultTest, ReasonOfAPingThatDiedEarlyIsItsFirstLineThatIsNoNotice) {
+  const std::string notices =
+      "PING h\n" + no_ipv6 +
+      "ping: Warning: source address might be selected on device other than: "
+      "wwan0\n"
+      "ping: WARNING: interface is ignored\n"
+      "ERROR: ld.so: object 'x.so' from LD_PRELOAD cannot be preloaded "
+      "(cannot open shared object file): ignored.\n"
+      "ping: sock4.fd: 3 (socktype: SOCK_RAW)\n"
+      "From 10.9.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.9.0.2)\n";
   const std::string loader = "ping: error while loading shared libraries: "
                              "libcap.so.2: cannot open shared object file";
-  const std::string none = "1 packets transmitted, 0 received";
-  expect_verdicts({
-      {"source",
-       "ping: Warning: source address might be selected on device other than: "
-       "wwan0\n" +
-           unreachable + "\n",
-       "exit 1", "fail " + unreachable},
-      {"redirect",
-       "From 10.9.0.1: icmp_seq=1 Redirect Host(New nexthop: 10.9.0.2)\n"
-       "From 10.9.0.2 icmp_seq=1 Time to live exceeded\n",
-       "exit 1", "fail From 10.9.0.2 icmp_seq=1 Time to live exceeded"},
-      {"preload",
-       "ERROR: ld.so: object 'x.so' from LD_PRELOAD cannot be preloaded "
-       "(cannot open shared object file): ignored.\n" +
-           unreachable + "\n",
-       "exit 1", "fail " + unreachable},
+  const std::string preload =
+      "ping: cannot set preload to value greater than 3: 5";
+  const std::string resolution = ": Temporary failure in name resolution";
+  std::vector<Case> cases = {
+      {"first", notices + "first\nsecond\n", "exit 1", "fail first"},
+      {"killed", notices + "first\n", "kill -9 $$", "fail first"},
+      {"unfinished", notices + "no newline", "exit 1", "fail no newline"},
+      {"stderr", notices, "echo explained >&2; exit 1", "fail explained"},
+      {"notice", notices, "exit 1", "fail " + no_ipv6},
+      {"header", "PING h\n--- h\n \t\n\x1b \xff\n", "exit 2",
+       "fail exit status 2"},
+      {"signal", "PING h\n", "kill -9 $$", "fail killed by signal 9"},
+      {"preload", preload + "\n", "exit 2", "fail " + preload},
       {"loader", loader + "\n", "exit 127", "fail " + loader},
-      {"alone", "ping: WARNING: interface is ignored\n" + none + "\n", "exit 1",
-       "fail " + none},
-  });
+  };
+  cases[4].verdict.pop_back(); // the newline
+  for (const std::string host :
+       {"hstspreload.org", "early-warning", "sendgrid.net"})
+    cases.push_back({host, notices + "ping: " + host + resolution + "\nusage\n",
+                     "exit 2", "fail ping: " + host + resolution});
+  expect_verdicts(cases);
 }
 
 TEST_F(ResultTest, ReasonIsCutToTwoHundredPrintableCharacters) {
@@ -253,7 +295,6 @@ TEST_F(ResultTest, ExitStatusOrSignalIsTheReasonOfASilentPing) {
 // pings may get no answer in some cycles, but not forever.
 TEST_F(ResultTest, OverduePingIsJudgedByWhatItPrintsWhenInterrupted) {
   const std::string no_answer = "fail no answer in 0.5 s";
-  const std::string statistics = "1 packets transmitted, 0 received";
   const auto at_interrupt = [](const std::string &commands) {
     return "trap '" + commands + "' INT; sleep 1000 & wait";
   };
@@ -272,6 +313,7 @@ TEST_F(ResultTest, OverduePingIsJudgedByWhatItPrintsWhenInterrupted) {
        "fail ping_send failed"},
       {"status", "PING h\n", at_interrupt("exit 3"), no_answer},
       {"signal", "PING h\n", "exec sleep 1000", no_answer},
+      {"notice", no_ipv6, "exec sleep 1000", no_answer},
   };
   Process process(playing(cases, "0.50"));
   for (const Case &one : cases)
@@ -307,10 +349,10 @@ TEST_F(ResultTest, StartAndEndLinesHaveTheLocalTimeAsCtimeWritesIt) {
       ends.push_back("end of time--------:" + text);
     }
     const Words lines = log_lines();
-    ASSERT_EQ(lines.size(), 3u);
-    EXPECT_THAT(starts, Contains(lines[0]));
-    EXPECT_THAT(lines[1], StartsWith("ping result--------:"));
-    EXPECT_THAT(ends, Contains(lines[2]));
+    ASSERT_EQ(lines.size(), 4u);
+    EXPECT_THAT(starts, Contains(lines[1]));
+    EXPECT_THAT(lines[2], StartsWith("ping result--------:"));
+    EXPECT_THAT(ends, Contains(lines[3]));
   }
 }
 

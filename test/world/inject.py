@@ -102,8 +102,7 @@ ERRORS = [
     (r"(execve|exit_group|rt_sigreturn|umask|getpid|\w*time\w*|set_\w+)\(", ""),
     (r"write\(", "ENOSPC EINTR"),
     (r"poll\(", "EINTR EPERM"),
-    (r"p\w*select6\(", "EINTR EPERM EPERM+"),
-    (r"(read|\w*nanosleep|wait\w+)\(", "EINTR"),
+    (r"(read|\w*nanosleep|p\w*select6|wait\w+)\(", "EINTR"),
     (r"(pipe|dup)\w*\(", "EMFILE"),
     (r"open\w*\(", "EMFILE EACCES EROFS ENOSPC"),
     (r"rename\(", "EACCES EROFS ENOSPC"),
@@ -114,7 +113,6 @@ ERRORS = [
     (r"kill\(", "EPERM ESRCH"),
     (r"(setsid|prlimit64)\(", "EPERM"),
     (r"fcntl\w*\(.*SETLK", "EACCES ENOLCK"),
-    (r"close_range\(", "ENOSYS"),
     (r"", "EINVAL"),
 ]
 
@@ -344,7 +342,7 @@ KINDS = [
     ("ok", rf"ping result--------:{TIME} host ok 12\.3 ms"),
     ("late", rf"ping result--------:{TIME} (slow|stubborn) fail no answer in {INTERVAL} s"),
     ("wrong", rf"ping result--------:{TIME} \w+ (fail .+|ok)"),
-    ("other", rf"(ping outage--------|log not renamed----):{TIME} .+"),
+    ("other", rf"(pinglog started----|ping outage--------|log not renamed----):{TIME} .+"),
 ]
 
 
