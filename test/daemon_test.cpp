@@ -3,7 +3,7 @@
 //
 // README promises:
 //   - -f         stay in the foreground (default: become a daemon)
-//   - `Daemon PID 1234 pings ...` means that it is up.
+//   - `Daemon PID 1234 pings ...` means that it is up
 //   - The daemon works in / with umask 0
 //
 // In the first part, the daemon is this program itself, run with --daemon. It

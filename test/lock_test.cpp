@@ -2,8 +2,7 @@
 //
 // README promises:
 //   - -k         stop the pinglog that writes this log
-//   - A lock on file.lock keeps other writers out; the file stays. A crash
-//     frees the lock, but may leave a ping.
+//   - A lock on file.lock keeps other writers out.
 
 #include "support.h"
 

@@ -3,11 +3,10 @@
 // README promises:
 //   - The log tells when the line was down, for how long, and why.
 //   - Two failures of a host in a row are an outage, and the log says when it
-//     ended:
-//   - An outage lasts from the start of the cycle of its first failure to the
-//     answer.
-//   - If you stop pinglog during an outage, only the line with which it began
-//     (`is down`) is left.
+//     ended. It lasts from the start of the first failed cycle to the answer
+//     that ends it:
+//   - An outage during which you stop pinglog has only its first line,
+//     `is down`.
 //   - -q n       log only changes; each n-th cycle in full, 1 to 10^12
 //     (default 1)
 

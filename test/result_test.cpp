@@ -6,7 +6,7 @@
 //   - fail 1 packets transmitted, 0 received ...      the host did not answer
 //   - fail exit status 2                              ping gave no reason
 //   - An answer that takes longer than the interval is a failure.
-//   - The time zone is read once; `TZ=UTC0 pinglog` logs UTC.
+//   - A new time zone needs a restart; `TZ=UTC0 pinglog` logs UTC
 //
 // The pings are scripts that choose by their host what to print, so one pinglog
 // runs a whole table of cases in one cycle. The interval is a minute, long

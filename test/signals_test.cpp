@@ -2,8 +2,8 @@
 //
 // README promises:
 //   - runs until you stop it
-//   - SIGTERM, SIGINT and SIGQUIT stop pinglog. With -f, SIGHUP does too, but
-//     no signal that the caller ignores (nohup), except SIGTERM.
+//   - SIGTERM, SIGINT and SIGQUIT stop pinglog. With -f, SIGHUP does too, and
+//     a signal that the caller ignores (nohup) stays ignored, except SIGTERM.
 
 #include "support.h"
 
