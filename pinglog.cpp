@@ -464,18 +464,19 @@ public:
                    "or on another machine");
   }
 
-  // Renames the file if it has reached half of the limit, so that the next line
-  // makes a new one. Logs each reason of a failure once; until then, it grows.
+  // Looks for the file or the reader, also if there is nothing to write.
+  // Renames a file that has reached half of the limit: the next line makes a
+  // new one. Until that succeeds, the file grows, and each reason is logged
+  // once.
   void rotate() {
     struct stat status;
-    if (options.limit == 0 || options.to_stdout ||
-        fstat(file_.get(), &status) == -1 ||
-        status.st_size < options.limit / 2 || !has_name(file_, options.file))
+    if (get_ready(0) != nullptr || options.to_stdout || options.limit == 0 ||
+        fstat(file_.get(), &status) == -1 || status.st_size < options.limit / 2)
       return;
-    int error = rename(options.file, options.old_file) == -1 ? errno : 0;
+    const int error = rename(options.file, options.old_file) == -1 ? errno : 0;
     // If both names are links to one file, rename() does nothing.
     if (error == 0 && has_name(file_, options.file))
-      error = unlink(options.file) == -1 ? errno : 0;
+      (void)unlink(options.file); // the next cycle tries again
     if (error != std::exchange(rename_error_, error) && error != 0)
       add(rename_label, time(nullptr), strerror(error));
   }
@@ -526,6 +527,7 @@ public:
     return reason;
   }
 
+private:
   // Makes sure that the open file is the one that has the name now, or waits
   // until standard output takes a line: a pipe that is not read must not stall
   // the pings. Returns the reason of a failure, or nullptr.
@@ -553,7 +555,6 @@ public:
     return reason;
   }
 
-private:
   // Returns the reason why the log's name cannot be used, or nullptr.
   const char *obstacle() const {
     struct stat named;
@@ -574,11 +575,12 @@ private:
   // The owner of a locked file if that is a stranger, as may happen in /tmp,
   // who can choose the process that locks it; otherwise 0.
   uid_t stranger(int lock) const {
-    struct stat file, directory;
-    const bool is_ours = fstat(lock, &file) == -1 || file.st_uid == geteuid() ||
-                         (stat(options.directory, &directory) == 0 &&
-                          file.st_uid == directory.st_uid);
-    return is_ours || lock_on(lock).l_type == F_UNLCK ? 0 : file.st_uid;
+    struct stat file, directory = {}; // root is no stranger
+    (void)stat(options.directory, &directory);
+    if (fstat(lock, &file) == -1 || file.st_uid == geteuid() ||
+        file.st_uid == directory.st_uid || lock_on(lock).l_type == F_UNLCK)
+      return 0;
+    return file.st_uid;
   }
 
   // The process that has the lock, or 0. One that only reads is no pinglog; one
@@ -823,7 +825,6 @@ void run(const char *duty) {
   end_ns = now();
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
     log.keep_lock();
-    (void)log.get_ready(0); // is there still a reader?
     log.rotate();
     start_cycle(done % options.full_every == 0);
     // A slow disk or many hosts can use up the cycle before all pings run.

@@ -16,16 +16,11 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
-#include <cstddef>
 #include <cstdlib>
 #include <fcntl.h>
 #include <fstream>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 namespace {
@@ -81,8 +76,7 @@ int be_daemon(int argc, char **argv) {
   for (const std::string &word : words)
     if (word.rfind("limit ", 0) == 0)
       set_soft_limit(std::stoul(word.substr(strlen("limit "))));
-  if (!reset_process(has_word("keep") ? Inherited::close_on_exec
-                                      : Inherited::close)) {
+  if (!reset_process(Inherited::close)) {
     printf("no null: errno %d\n", errno);
     return 1;
   }
@@ -141,19 +135,6 @@ using ::testing::UnorderedElementsAreArray;
 
 constexpr char no_signals[] = "0000000000000000"; // in /proc/PID/status
 
-// Imitates a kernel before 5.9. Returns false if there is no seccomp.
-bool refuse_close_range() {
-  sock_filter code[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog filter = {4, code};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
 // Makes this file standard input.
 void read_from(const std::string &name) {
   (void)close(STDIN_FILENO);
@@ -205,53 +186,21 @@ protected:
 TEST_F(DaemonTest, InheritedDescriptorsAreClosedEvenAboveALoweredLimit) {
   rlimit limits;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limits), 0);
-  // Without close_range(), only descriptors below 65536 are sure to be closed.
+  // Only descriptors below 65536 are sure to be closed.
   const int highest = static_cast<int>(
       std::min<rlim_t>({limits.rlim_cur, limits.rlim_max, 60000}) - 1);
-  for (const bool old_kernel : {false, true})
-    for (const rlim_t limit : {0, 8, 64, 300}) {
-      SCOPED_TRACE((old_kernel ? "no close_range, " : "close_range, ") +
-                   std::to_string(limit));
-      fs::remove(path("up"));
-      Launch launch = daemon({"foreground"});
-      launch.before_exec = [&] {
-        for (int number : {3, 4, 10, 63, 64, 255, 256, 900, highest})
-          if (number <= highest && dup2(1, number) == -1) // clears FD_CLOEXEC
-            _exit(97);
-        set_soft_limit(limit);
-        if (old_kernel && !refuse_close_range())
-          _exit(95);
-      };
-      Process process(launch);
-      if (eventually(
-              [&] { return fs::exists(path("up")) || process.has_ended(); }) &&
-          process.has_ended() && process.wait().status == 95)
-        GTEST_SKIP() << "no seccomp to imitate an old kernel";
-      expect_open(sign("up"));
-      if (HasFailure())
-        return;
-    }
-}
-
-TEST_F(DaemonTest, ForegroundKeepsInheritedDescriptorsButClosesThemOnExec) {
-  for (const bool old_kernel : {false, true}) {
-    SCOPED_TRACE(old_kernel);
+  for (const rlim_t limit : {0, 8, 64, 300}) {
+    SCOPED_TRACE(limit);
     fs::remove(path("up"));
-    Launch launch = daemon({"keep", "foreground"});
-    launch.stdout_to = path("out");
-    launch.before_exec = [old_kernel] {
-      for (int number : {3, 9, 200})
-        if (dup2(STDOUT_FILENO, number) == -1)
+    Launch launch = daemon({"foreground"});
+    launch.before_exec = [&] {
+      for (int number : {3, 4, 10, 63, 64, 255, 256, 900, highest})
+        if (number <= highest && dup2(1, number) == -1) // clears FD_CLOEXEC
           _exit(97);
-      if (old_kernel && !refuse_close_range())
-        _exit(95);
+      set_soft_limit(limit);
     };
-    Process process(launch);
-    (void)eventually(
-        [&] { return fs::exists(path("up")) || process.has_ended(); });
-    if (process.has_ended() && process.wait().status == 95)
-      GTEST_SKIP() << "no seccomp, so no old kernel";
-    expect_open(sign("up"), Words(3, path("out")));
+    const Process process(launch);
+    expect_open(sign("up"));
   }
 }
 

@@ -258,7 +258,10 @@ TEST_F(FullDiskTest, RemovingTheLogThatFillsTheDiskMakesRoomForWaitingLines) {
   const std::string disk = mount_disk(inside, "size=64k");
   write_file(disk + "/filler", std::string(48 * 1024, '#'));
   const pid_t daemon = start_daemon(counting({"-i", "0.5"}, 9, true));
-  ASSERT_TRUE(eventually([&] { return cycles() >= 6; })); // 4 KB each
+  // It has 16 KiB, and a line at most 500 bytes. The next cycle's lines wait.
+  ASSERT_TRUE(eventually([&] { return fs::file_size(log_file()) > 15884; }));
+  const int full = cycles();
+  ASSERT_TRUE(eventually([&] { return cycles() >= full + 2; }));
   std::string removed;
   while_stopped(daemon, [&] {
     removed = read_file(log_file());
@@ -278,7 +281,8 @@ TEST_F(FullDiskTest, RemovingTheLogThatFillsTheDiskMakesRoomForWaitingLines) {
   EXPECT_GT(account.lines, then * 11 - 11);
 }
 
-// Each file takes half of the limit, and at most one cycle more.
+// Each file takes half of the limit and at most one cycle more, so both exceed
+// the limit by two cycles at most.
 TEST_F(FullDiskTest, LogWithALimitThatFitsASmallDiskNeverStops) {
   MOUNT_NAMESPACE_OR_SKIP(inside);
   mount_disk(inside, "size=64k");
@@ -291,6 +295,7 @@ TEST_F(FullDiskTest, LogWithALimitThatFitsASmallDiskNeverStops) {
     EXPECT_EQ(read_file(file).find(lost_label), std::string::npos);
     EXPECT_LE(fs::file_size(file), 24u * 1024 + 6 * 600);
   }
+  EXPECT_GE(fs::file_size(log_file() + ".0"), 24u * 1024);
   const Words last = log_lines();
   EXPECT_THAT(last.back(), ::testing::StartsWith(end_label));
 }

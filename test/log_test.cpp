@@ -203,16 +203,6 @@ INSTANTIATE_TEST_SUITE_P(
                     remove_log}),
     [](const auto &info) { return std::string(info.param.name); });
 
-TEST_F(LogTest, RelativeLogStaysInTheCallersDirectory) {
-  Launch launch = quick();
-  launch.arguments[1] = "ping.log";
-  const pid_t daemon = start_daemon(launch);
-  await_cycles(1);
-  fs::rename(log(), path("old"));
-  await_cycles(1);
-  stop(daemon);
-}
-
 TEST_F(LogTest, WaitingLinesAreWrittenAtTheExitIfTheLogIsBackByThen) {
   const std::string directory = move_log();
   const pid_t daemon =

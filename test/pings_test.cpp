@@ -13,7 +13,6 @@
 #include <csignal>
 #include <fcntl.h>
 #include <grp.h>
-#include <sys/file.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,14 +20,10 @@
 
 namespace {
 
-using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 class PingsTest : public Sandbox {
@@ -65,7 +60,7 @@ protected:
 
 // ---- How pings are started --------------------------------------------------
 
-TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithoutTheCallersFiles) {
+TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguage) {
   for (const bool foreground : {false, true}) {
     SCOPED_TRACE(foreground ? "-f" : "daemon");
     Launch launch = pinglog({"-i", "1000", "-e", silent_ping(), "host"});
@@ -75,25 +70,12 @@ TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithoutTheCallersFiles) {
     launch.environment["LANG"] = "xx_YY.UTF-8";
     launch.environment["LANGUAGES"] = "kept"; // does not set the language
     launch.environment["KEPT"] = "yes";
-    launch.before_exec = [in = path("in")] {
-      (void)close(STDIN_FILENO);
-      (void)!open(in.c_str(), O_RDONLY | O_CREAT, 0600);
-      (void)dup2(STDIN_FILENO, 100);
-    };
     std::optional<Process> process;
     if (foreground)
       process.emplace(launch);
     const pid_t pid = foreground ? process->pid() : start_daemon(launch);
     const pid_t ping = ping_of(pid);
     EXPECT_EQ(process_stat(ping, 5), ping); // its process group
-    std::map<int, std::string> open;
-    ASSERT_TRUE(eventually([&] {
-      open = descriptors_of(ping);
-      return open.size() == 3; // its libraries are loaded
-    })) << ::testing::PrintToString(open);
-    EXPECT_EQ(open.at(0), "/dev/null");
-    EXPECT_THAT(open.at(1), StartsWith("pipe:"));
-    EXPECT_EQ(open.at(1), open.at(2));
     const std::string environment =
         '\0' + read_file("/proc/" + std::to_string(ping) + "/environ");
     for (const std::string entry : {"LC_ALL=C", "KEPT=yes", "LANGUAGES=kept"})
@@ -120,26 +102,6 @@ TEST_F(PingsTest, PingHasUmask022UnderTheDaemonAndTheCallersInTheForeground) {
     stop(writer(log()));
     EXPECT_EQ(process.wait().status, 0); // the launcher's, or pinglog's
   }
-}
-
-TEST_F(PingsTest, CallersLockIsKeptInTheForegroundAndNoPingInheritsIt) {
-  write_file(path("lock"), "");
-  const std::string ping = script("ping", "ls -l /proc/self/fd >$0.open");
-  Launch launch = pinglog({"-f", "-i", "60", "-e", ping, "host"});
-  launch.before_exec = [name = path("lock")] {
-    const int lock = open(name.c_str(), O_RDWR); // pinglog inherits it
-    if (flock(lock, LOCK_EX | LOCK_NB) == -1)
-      _exit(125);
-  };
-  Process process(launch);
-  await_results("host ok", 1);
-  const int lock = open(path("lock").c_str(), O_RDWR | O_CLOEXEC);
-  EXPECT_EQ(flock(lock, LOCK_EX | LOCK_NB), -1);
-  EXPECT_THAT(read_file(ping + ".open"),
-              AllOf(HasSubstr("pipe:"), Not(HasSubstr(path("lock")))));
-  expect_end(process);
-  EXPECT_EQ(flock(lock, LOCK_EX | LOCK_NB), 0);
-  close(lock);
 }
 
 TEST_F(PingsTest, MissingOrUnusablePingIsReportedAndUsedAgainOnceItIsBack) {
@@ -262,7 +224,7 @@ TEST_F(PingsTest, EachOfTenThousandHostsLogsTheLackOfDescriptors) {
                        " fail true: Too many open files");
   }
   Launch one_host = quick({"-f", "-c", "1"});
-  rlim_t &fewest = launch.limits[RLIMIT_NOFILE]; // with which pinglog starts
+  auto &fewest = launch.limits[RLIMIT_NOFILE]; // with which pinglog starts
   do
     one_host.limits[RLIMIT_NOFILE] = ++fewest;
   while (run(one_host).status != 0);
@@ -276,12 +238,12 @@ TEST_F(PingsTest, EachOfTenThousandHostsLogsTheLackOfDescriptors) {
   EXPECT_EQ(results(), expected);
 }
 
-TEST_F(PingsTest, NearlyAsManyHostsAsDescriptorsAreAnswered) {
-  constexpr int limit = 256, hosts = limit - 16;
+TEST_F(PingsTest, ThousandHostsAreAnsweredWith1024Descriptors) {
+  constexpr int hosts = 1000;
   Launch launch = pinglog({"-f", "-i", "1000", "-e", "true"});
   for (int host = 0; host < hosts; ++host)
     launch.arguments.push_back("host" + std::to_string(host));
-  launch.limits[RLIMIT_NOFILE] = limit;
+  launch.limits[RLIMIT_NOFILE] = 1024;
   // Some pings are reaped while others start, unless pinglog has been stalled.
   size_t most_zombies = hosts;
   for (int attempt = 0; attempt < 5 && most_zombies > hosts / 3; ++attempt) {
@@ -298,18 +260,6 @@ TEST_F(PingsTest, NearlyAsManyHostsAsDescriptorsAreAnswered) {
   EXPECT_LE(most_zombies, hosts / 3);
 }
 
-TEST_F(PingsTest, StopDoesNotWaitForTenThousandPingsToStart) {
-  Launch launch = pinglog({"-i", "1000", "-e", "true"});
-  for (int host = 0; host < 10000; ++host)
-    launch.arguments.push_back("host" + std::to_string(host));
-  const pid_t pid = start_daemon(launch);
-  await_lines(result_label, 1);
-  EXPECT_EQ(run(pinglog({"-k"})).status, 0);
-  EXPECT_TRUE(eventually([pid] { return !is_alive(pid); }));
-  EXPECT_LT(results().size(), 9000u);
-  expect_sound_log();
-}
-
 // ---- How pings are ended ----------------------------------------------------
 
 TEST_F(PingsTest, PingThatDoesNotHeedSigintIsKilledAtTheDeadline) {
@@ -321,6 +271,7 @@ TEST_F(PingsTest, PingThatDoesNotHeedSigintIsKilledAtTheDeadline) {
       {"stopped", "kill -STOP $$", no_answer},
       {"stopped-talker", "echo explained; kill -STOP $$", "fail explained"},
       {"closed", "exec >&- 2>&-; exec sleep 1000", no_answer},
+      {"answered", "trap '' INT; echo time=7 ms; exec sleep 1000", "ok 7 ms"},
       {"endless", "trap '' INT; while :; do echo again; done", "fail again"},
       {"unbroken", "trap '' INT; while :; do printf xxxxxxxx; done",
        "fail " + std::string(200, 'x')},
@@ -394,14 +345,6 @@ TEST_F(PingsTest, StrayProcessThatHoldsThePipeDelaysNothing) {
       EXPECT_TRUE(is_alive(std::stoi(stray))) << "the stray was killed";
       send_signal(std::stoi(stray), SIGKILL);
     }
-}
-
-TEST_F(PingsTest, PingThatPrintsATimeAndHangsHasAnswered) {
-  const std::string ping =
-      script("ping", "trap '' INT\necho time=12.3 ms\nexec sleep 1000");
-  Process process(pinglog({"-f", "-i", "1", "-e", ping, "host"}));
-  await_results("host ok 12.3 ms", 1);
-  expect_end(process);
 }
 
 TEST_F(PingsTest, PingThatLeavesItsGroupIsKilledAtTheDeadline) {
@@ -489,6 +432,8 @@ TEST_F(PingsTest, PingThatCannotBeKilledFailsInEachCycleUntilItIsGone) {
   EXPECT_THAT(later, Each("host fail the ping before has not exited in time"));
   EXPECT_THAT(children_of(process.pid()), ElementsAre(holder.pid()));
   EXPECT_LE(read_lines(ping + ".starts").size(), before + 1u);
+  // Most likely in the second half of a cycle, which is too late for that one.
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
   holder.let_go();
   await_more_results("host ok 12.3 ms", 1); // of a second ping
   expect_end(process);
@@ -539,61 +484,19 @@ TEST_F(PingsTest, PingThatDiesSlowlyDoesNotOutliveTheDaemon) {
 
 // ---- Process 1, and children that are not pings -----------------------------
 
-// Makes the next program executed process 1 of a PID namespace, as in a
-// container, and waits for it in the parent. Exits with 125 if there is none.
-void become_first_process() {
-  if (!unshare_anyhow(CLONE_NEWPID))
-    _exit(125);
-  const pid_t first = fork();
-  if (first == -1)
-    _exit(125);
-  if (first == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    return;
-  }
-  int status = -1;
-  waitpid(first, &status, 0);
-  _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-}
-
 TEST_F(PingsTest, DetachingAsProcessOneOfAContainerIsRefused) {
   Launch launch = quick();
-  launch.before_exec = become_first_process;
+  launch.before_exec = [] {
+    const pid_t first = unshare_anyhow(CLONE_NEWPID) ? fork() : -1;
+    if (first != 0)
+      _exit(first == -1 ? 125 : wait_for(first));
+  };
   const Result result = run(launch);
   if (result.status == 125)
     GTEST_SKIP() << "no PID namespace here";
   EXPECT_EQ(result.status, 1);
   EXPECT_EQ(result.err, "pinglog: detach: the container would end with process "
                         "1 (use -f)\n");
-}
-
-TEST_F(PingsTest, ProcessOneOfAContainerReapsOrphans) {
-  // Each ping leaves an orphan in a session of its own, which exits later.
-  const std::string ping =
-      script("ping", "up=$0.up.$$\n"
-                     "(setsid sh -c 'echo >>\"$0\"; sleep 0.1; echo >>\"$1\"' "
-                     "$up $0.orphans >/dev/null 2>&1 &)\n"
-                     "until [ -e $up ]; do sleep 0.01; done\n"
-                     "echo time=12.3 ms");
-  Launch launch = pinglog({"-f", "-i", "1", "-e", ping, "host"});
-  launch.before_exec = become_first_process;
-  Process process(launch);
-  ASSERT_TRUE(eventually(
-      [&] { return count(start_label) > 0 || process.has_ended(); }));
-  if (process.has_ended()) {
-    ASSERT_EQ(process.wait().status, 125);
-    GTEST_SKIP() << "no PID namespace here";
-  }
-  const pid_t pid = writer(log());
-  ASSERT_THAT(process_status(pid, "NSpid"), EndsWith("\t1"));
-  ASSERT_TRUE(
-      eventually([&] { return read_lines(ping + ".orphans").size() >= 3; }));
-  EXPECT_TRUE(eventually([&] { return zombies_of(pid).empty(); }));
-  EXPECT_THAT(results(), Contains("host ok 12.3 ms"));
-  // Process 1 has no default actions: without a handler, SIGTERM is lost.
-  send_signal(pid, SIGTERM);
-  EXPECT_EQ(process.wait().status, 0);
-  expect_sound_log();
 }
 
 TEST_F(PingsTest, ChildrenInheritedFromAShellAreLeftAlone) {

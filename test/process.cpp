@@ -281,7 +281,7 @@ Process::Process(const Launch &launch) {
     close(fd);
   for (const auto &[resource, value] : launch.limits) {
     const rlimit limit = {value, value};
-    if (setrlimit(static_cast<__rlimit_resource>(resource), &limit) == -1)
+    if (setrlimit(static_cast<decltype(RLIMIT_CPU)>(resource), &limit) == -1)
       _exit(126);
   }
   execvp(argv[0], argv.data());

@@ -212,6 +212,8 @@ TEST_F(ResultTest, ReasonOfAPingThatSentIsALineAboutThePacketOrTheStatistics) {
        "fail " + statistics},
       {"redirect.example", "From redirect.example Time exceeded\n" + statistics,
        "exit 1", "fail From redirect.example Time exceeded"},
+      {"named", "named: an answer from 10.9.0.1\n" + statistics, "exit 1",
+       "fail named: an answer from 10.9.0.1"},
       {"e", unreachable + "\n" + statistics, "exit 1", "fail " + unreachable},
   });
 }

@@ -152,7 +152,7 @@ core() {
         fail "a silent ping: $(cat silent.log)"
     eventually gone "$(cat silent.pid)"
 
-    # A log of the size is renamed, and a new one begun.
+    # pinglog renames a log that has reached its size, and begins a new one.
     for _ in {1..60}; do echo 'end of time--------:filler'; done | tee filler >rotate.log
     timeout 20 "$@" -f -c 2 -i 0.5 -s 1 -o rotate.log -e ./answer 192.0.2.1
     cmp filler rotate.log.0
@@ -160,7 +160,8 @@ core() {
     expect "the new log's cycles" 2 "$(grep -c ^end rotate.log)"
 }
 
-# Beyond 2 GiB lines are appended, a torn one is cut off, and it is rotated.
+# pinglog appends lines to a log of more than 2 GiB, cuts off a torn line there, and
+# renames such a log.
 huge_log() { # COMMAND...
     local size=$((3 << 30))
     truncate -s $((size - 1)) huge.log

@@ -95,8 +95,8 @@ SCENARIOS = [
     Scenario("stop", ["-k", "-o", "log"], first="getcwd", stops_another=True),
 ]
 
-# What a call, as the trace has it, could fail with: the first expression that matches decides. With
-# a plus the call fails from then on, as in a sandbox that forbids it.
+# The errors with which a system call could fail. The first expression that matches the call's line
+# of the trace decides. With a plus, every later call fails too, as in a sandbox that forbids it.
 ERRORS = [
     # These cannot fail.
     (r"(execve|exit_group|rt_sigreturn|umask|getpid|\w*time\w*|set_\w+)\(", ""),
@@ -145,6 +145,7 @@ def attempts_of(scenario):
     """The attempts that the first run's trace is worth."""
     trace = Path(Attempt(scenario).directory(), "trace").read_text(errors="replace")
     count = Counter()
+    alike = Counter() # calls that can fail with the same errors
     attempts = {}  # in the order of the trace, each of them once
     has_begun = False
     ended_cycles = 0
@@ -155,9 +156,12 @@ def attempts_of(scenario):
         process, text, call = found.groups()
         count[process, call] += 1
         number = count[process, call]
+        errors = errors_of(text)
+        alike[process, call, *errors] += 1
         has_begun = has_begun or scenario.first in text
-        if has_begun and ended_cycles < scenario.cycles and number <= MOST:
-            for error in errors_of(text):
+        is_new = alike[process, call, *errors] <= MOST
+        if has_begun and ended_cycles < scenario.cycles and is_new:
+            for error in errors:
                 if not (scenario.is_daemon and is_impossible(call, number, error)):
                     attempts[Attempt(scenario, call, number, error)] = None
         if call == "write" and "end of time" in text:
@@ -201,12 +205,12 @@ class Run:
     def run(self):
         follow = ["-f"] if self.scenario.in_each_process else []
         about = ["-P", self.scenario.about] if self.scenario.about else []
-        strace = ["strace", *follow, *about, "-b", "execve", "-o", "trace", *self.attempt.injection()]
+        strace = ["strace", *follow, *about, "-b", "execve", "-o", "trace"]
         out = open(Path(self.directory, "out"), "w")
         err = open(Path(self.directory, "err"), "w")
         with out, err:
             process = subprocess.Popen(
-                [*strace, *self.scenario.command()],
+                [*strace, *self.attempt.injection(), *self.scenario.command()],
                 cwd=self.directory,
                 env=self.environment,
                 stdout=out,
@@ -365,9 +369,8 @@ def wrong_ones(attempts, at_once):
 
 
 def make(attempts):
-    """Makes the attempts. Those that are wrong are made again, with the machine more and more to
-    themselves, because a busy one makes pings late. Returns those that are wrong each time, after
-    it has printed them."""
+    """Makes the attempts. A busy machine makes pings late, so it repeats the wrong ones with fewer
+    at once, and at last one by one. Prints and returns those that are wrong each time."""
     wrong = []
     for at_once in (8, 2, 1):
         wrong = wrong_ones(attempts, at_once)
