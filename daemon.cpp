@@ -2,7 +2,7 @@
 //
 // This is Stevens' double fork with one addition: the launcher waits on a pipe
 // until the daemon is up. So its exit status is reliable, start-up errors reach
-// the terminal, and the daemon has left the terminal before that closes. A
+// the terminal, and the daemon has left it before the terminal closes. A
 // daemon that dies closes the pipe, so the launcher never waits in vain.
 
 #include "daemon.h"
@@ -69,10 +69,11 @@ bool detach(Descriptor &launcher, const char *duty) {
     launcher.reset();
     pid_t daemon;
     const ssize_t size = read(from_daemon.get(), &daemon, sizeof daemon);
-    // The child exits as soon as it has forked; do not leave it a zombie.
+    // The child has exited. Process 1 of a container may not reap it.
     (void)waitpid(child, nullptr, 0);
     if (size != sizeof daemon)
       exit(EXIT_FAILURE);
+    (void)signal(SIGPIPE, SIG_IGN); // the daemon is up, whoever reads this
     (void)dprintf(STDOUT_FILENO, "Daemon PID %ld %s\n", long{daemon}, duty);
     exit(EXIT_SUCCESS);
   }

@@ -43,20 +43,19 @@ enum class Inherited { close, close_on_exec };
 // errno of open(2) or dup2(2).
 [[nodiscard]] bool reset_process(Inherited descriptors);
 
-// Forks the daemon. On success, returns only in the daemon: without a terminal,
-// not a session leader, in "/", with umask 0, and with `launcher` to give to
-// ready(). Once the daemon has called ready(), the launcher prints
-// "Daemon PID n DUTY" and exits with status 0. If the daemon exits first, the
-// launcher exits with status 1 and says nothing: the daemon has to say why.
-// Returns false with errno of pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2)
-// in the process whose call failed. A forked process does not inherit record
-// locks: take them after this call.
+// Forks the daemon. On success, returns only in the daemon: without a
+// controlling terminal, not a session leader, in "/", with umask 0, and with
+// `launcher` to give to ready(). Once the daemon has called ready(), the
+// launcher prints "Daemon PID n DUTY" and exits with status 0. If the daemon
+// exits first, the launcher exits with status 1 and says nothing: the daemon
+// has to say why. Returns false with errno of pipe(2), fcntl(2), fork(2),
+// chdir(2) or setsid(2) in the process whose call failed. A forked process does
+// not inherit record locks: take them after this call.
 [[nodiscard]] bool detach(Descriptor &launcher, const char *duty);
 
 // The daemon's last step: points standard output and error at /dev/null, which
 // standard input already is, and tells the launcher its PID. Returns false with
-// errno of dup2(2) or write(2). A launcher that was killed is no error. All
-// signals must be blocked: one would interrupt the write, and SIGPIPE is fatal.
+// errno of dup2(2) or write(2). Block SIGPIPE: the launcher may have died.
 [[nodiscard]] bool ready(Descriptor &launcher);
 
 #endif

@@ -2,7 +2,7 @@
 //
 // A cycle: the start line, one ping for each host, a result line as each ping
 // ends, the end line. A ping writes to a pipe, which is read once the ping has
-// ended: the kernel holds the little that a ping prints, and drops any excess.
+// ended: the pipe holds the little that a ping prints, and refuses any excess.
 // So pinglog wakes up only when a ping ends, a signal arrives or a cycle ends.
 //
 // It exits only on a signal, after -c cycles, when nobody reads its standard
@@ -110,7 +110,7 @@ Logs, every few seconds and forever, whether hosts answer ping.
   -k         stop the pinglog that writes this log
   -o file    the log (default /home/ping.log); -f -o - is standard output
   -q n       log only changes; each n-th cycle in full, 1 to 10^12 (default 1)
-  -s KiB     size limit of file and file.0, 0 (none) to 10^12 (default 20480)
+  -s KiB     size limit of file + file.0, 0 (none) to 10^12 (default 20480)
   -h, -V     print this help, or the version
 
 Two failures of a host in a row begin an outage. Outages that ended, and starts:
@@ -357,11 +357,11 @@ Verdict judge(char *output, ssize_t size, const char *host, int status,
   for (ssize_t i = 0; i < size; ++i)
     if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n')
       output[i] = '?';
-  // Interrupted, oping exits with status 0; so does a script that ends in
-  // `| tail`. A ping that was killed, but had printed a time, was answered.
   const std::string_view time = find_time(output);
+  // A script that ends in `| tail` exits with status 0, and so does oping.
   const bool is_lost = strstr(output, " 0 received") != nullptr ||
                        strstr(output, " 0 packets received") != nullptr;
+  // A ping that was killed, but had printed a time, was answered.
   if (!time.empty() && (status == 0 || WIFSIGNALED(status)))
     return verdict(true, "ok %.*s ms", static_cast<int>(time.size()),
                    time.data());
@@ -392,18 +392,18 @@ bool has_name(const Descriptor &file, const char *path) {
 // output. The file gets whole lines only. Lines that cannot be written wait.
 // Those that do not fit are dropped, and a line in the log says how many.
 //
-// A lock on FILE.lock makes pinglog the only writer: a record lock, which a
-// kill releases. The log itself does not serve: others may rename or lock it,
-// and closing any of its descriptors would drop the lock (POSIX, fcntl).
+// A record lock on FILE.lock makes pinglog the only writer. The kernel releases
+// it when pinglog dies. The log itself does not serve: others may rename or
+// lock it, and closing any of its descriptors would drop the lock (POSIX).
 class Log {
 public:
-  // Takes the lock and opens the log, or dies. A start that is refused makes no
-  // log: the running pinglog might not be allowed to write it.
+  // Takes the lock and opens the log, or dies: in this order, because a refused
+  // start must not make a log that the running pinglog may not write.
   void open() {
     if (!options.to_stdout) {
       if (const char *reason = obstacle())
         die(options.file, reason);
-      keep_lock();
+      keep_lock(true);
       if (const char *reason = get_ready(0))
         die(options.file, reason, options.hint);
       return;
@@ -436,27 +436,29 @@ public:
     return EXIT_SUCCESS;
   }
 
-  // Takes the lock, again if its file was removed or replaced, or dies. On a
-  // file system without locks, log all the same.
-  void keep_lock() {
+  // Takes the lock, again if its file was removed or replaced. If another
+  // process has it, dies. But a stranger, who can make the file in /tmp, must
+  // not end a running pinglog. On a file system without locks, log all the
+  // same.
+  void keep_lock(bool is_start) {
     if (options.to_stdout || has_name(lock_, options.lock))
       return;
     // With O_CREAT, Linux may refuse another user's file in /tmp.
     int lock = ::open(options.lock, O_RDWR | careful);
     if (lock == -1 && errno == ENOENT)
       lock = ::open(options.lock, O_RDWR | O_CREAT | careful, 0600);
-    if (lock == -1 && lock_.get() == -1)
+    if (lock == -1 && is_start)
       die(options.lock, strerror(errno), options.hint);
-    if (lock_.get() != -1 && (lock == -1 || stranger(lock) != 0)) {
-      (void)close(lock); // the old lock has to do
+    if (lock == -1)
       return;
-    }
     lock_.reset(lock);
     struct flock whole = {}; // the whole file
     whole.l_type = F_WRLCK;
     if (fcntl(lock, F_SETLK, &whole) == 0 ||
         (errno != EAGAIN && errno != EACCES))
       return;
+    if (!is_start && stranger() != 0)
+      return lock_.reset(); // the next cycle tries again
     const long pid = writer();
     die(options.file,
         pid != 0 ? format("already written by PID %ld (-k stops it)", pid)
@@ -464,14 +466,13 @@ public:
                    "or on another machine");
   }
 
-  // Looks for the file or the reader, also if there is nothing to write.
-  // Renames a file that has reached half of the limit: the next line makes a
-  // new one. Until that succeeds, the file grows, and each reason is logged
-  // once.
+  // Renames the file if it has reached half of the limit. Logs each reason of a
+  // failure once; until then, the file grows.
   void rotate() {
     struct stat status;
-    if (get_ready(0) != nullptr || options.to_stdout || options.limit == 0 ||
-        fstat(file_.get(), &status) == -1 || status.st_size < options.limit / 2)
+    if (options.to_stdout || options.limit == 0 ||
+        fstat(file_.get(), &status) == -1 ||
+        status.st_size < options.limit / 2 || !has_name(file_, options.file))
       return;
     const int error = rename(options.file, options.old_file) == -1 ? errno : 0;
     // If both names are links to one file, rename() does nothing.
@@ -527,7 +528,6 @@ public:
     return reason;
   }
 
-private:
   // Makes sure that the open file is the one that has the name now, or waits
   // until standard output takes a line: a pipe that is not read must not stall
   // the pings. Returns the reason of a failure, or nullptr.
@@ -555,6 +555,7 @@ private:
     return reason;
   }
 
+private:
   // Returns the reason why the log's name cannot be used, or nullptr.
   const char *obstacle() const {
     struct stat named;
@@ -563,31 +564,25 @@ private:
                : "not a regular file (for standard output, -f -o -)";
   }
 
-  // Another process's lock on the file; its type is F_UNLCK if there is none.
-  static struct flock lock_on(int file) {
-    struct flock lock = {}; // the whole file
-    lock.l_type = F_WRLCK;
-    if (fcntl(file, F_GETLK, &lock) == -1)
-      lock.l_type = F_UNLCK;
-    return lock;
-  }
-
-  // The owner of a locked file if that is a stranger, as may happen in /tmp,
-  // who can choose the process that locks it; otherwise 0.
-  uid_t stranger(int lock) const {
+  // The owner of the lock's file if that is a stranger, or else 0: the owner of
+  // the directory is none, who owns each file on some file systems.
+  uid_t stranger() const {
     struct stat file, directory = {}; // root is no stranger
     (void)stat(options.directory, &directory);
-    if (fstat(lock, &file) == -1 || file.st_uid == geteuid() ||
-        file.st_uid == directory.st_uid || lock_on(lock).l_type == F_UNLCK)
-      return 0;
-    return file.st_uid;
+    const bool is_ours = fstat(lock_.get(), &file) == -1 ||
+                         file.st_uid == geteuid() ||
+                         file.st_uid == directory.st_uid;
+    return is_ours ? 0 : file.st_uid;
   }
 
   // The process that has the lock, or 0. One that only reads is no pinglog; one
   // in another container has no PID here. Dies if a stranger chose the process.
   pid_t writer() const {
-    const struct flock lock = lock_on(lock_.get());
-    if (const uid_t owner = stranger(lock_.get()))
+    struct flock lock = {}; // the whole file
+    lock.l_type = F_WRLCK;
+    if (fcntl(lock_.get(), F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
+      return 0;
+    if (const uid_t owner = stranger())
       die(options.lock, format("user %ld owns it, and PID %ld has locked it",
                                static_cast<long>(owner), long{lock.l_pid}));
     return lock.l_type == F_WRLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
@@ -602,20 +597,20 @@ private:
     off_t size = end;
     char tail[longest_line];
     size_t length; // of the tail, without NULs
-    ssize_t got;
+    size_t nuls;
     do {
       const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-      got = pread(file_.get(), tail, static_cast<size_t>(size - from), from);
-      if (got == -1)
+      const auto most = static_cast<size_t>(size - from);
+      if (pread(file_.get(), tail, most, from) != static_cast<ssize_t>(most))
         return false;
-      const std::string_view text(tail, static_cast<size_t>(got));
-      length = text.find_last_not_of('\0') + 1; // npos + 1 is 0
-      size = from + static_cast<off_t>(length);
-    } while (length < static_cast<size_t>(got) && size > 0);
+      length = std::string_view(tail, most).find_last_not_of('\0') + 1;
+      nuls = most - length;
+      size -= static_cast<off_t>(nuls);
+    } while (nuls > 0 && size > 0);
     const size_t line = std::string_view(tail, length).rfind('\n') + 1;
     const size_t torn = length - line;
     const bool is_ours =
-        torn < sizeof tail && // longer than any line of pinglog
+        torn < sizeof tail && // no line of pinglog is as long
         std::any_of(std::begin(labels), std::end(labels), [&](const char *l) {
           return memcmp(tail + line, l, std::min(torn, strlen(l))) == 0;
         });
@@ -639,7 +634,7 @@ private:
   size_t queued_ = 0;
   long lost_ = 0; // lines, after those in the queue
   char queue_[64 * 1024];
-} log;
+} ping_log;
 
 time_t start_time; // of the cycle, for people
 int64_t start_ns;  // the same on the monotonic clock
@@ -666,10 +661,10 @@ void log_result(Host &host, const Verdict &verdict) {
   if (!is_full && !is_change && host.failures != 2)
     return;
   if (!std::exchange(is_logged, true))
-    log.add(start_label, start_time);
+    ping_log.add(start_label, start_time);
   char text[longest_line];
   (void)snprintf(text, sizeof text, "%s %s", host.name, verdict.text);
-  log.add(result_label, wall, text);
+  ping_log.add(result_label, wall, text);
   if (host.failures != 2 && !was_down)
     return;
   char state[32] = "is down";
@@ -682,7 +677,7 @@ void log_result(Host &host, const Verdict &verdict) {
   (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
                  ctime_r(&host.down_since, since),
                  host.first.text + strlen("fail "));
-  log.add(outage_label, wall, text);
+  ping_log.add(outage_label, wall, text);
 }
 
 void report(Host &host, int status, bool is_overdue) {
@@ -747,7 +742,7 @@ void wait_until(int64_t time, bool is_overdue = false) {
              end_ns - now() >= options.interval_ns / 2)
       start_ping(*host);
   }
-  (void)log.flush(0); // if that fails, the next cycle tries again
+  (void)ping_log.flush(0); // if that fails, the next call tries again
 }
 
 // A host never has two pings. If one has survived SIGKILL, the next one waits.
@@ -759,7 +754,7 @@ void start_cycle(bool full) {
   end_ns += (start_ns - end_ns + interval * 3 / 2) / interval * interval;
   is_full = is_logged = full;
   if (full)
-    log.add(start_label, start_time);
+    ping_log.add(start_label, start_time);
   for (Host *host = hosts; host < hosts_end && !stop_requested; ++host) {
     host->is_due = host->pid != 0;
     if (!host->is_due)
@@ -788,7 +783,7 @@ void finish_cycle(bool is_last) {
     else if (std::exchange(host->is_due, false))
       log_result(*host, {false, "fail the ping before has not exited in time"});
   if (is_logged || is_last || stop_requested) // so the log shows the exit
-    log.add(end_label, time(nullptr));
+    ping_log.add(end_label, time(nullptr));
 }
 
 // While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
@@ -819,20 +814,22 @@ void catch_signals() {
 }
 
 void run(const char *duty) {
-  log.add(started_label, time(nullptr),
-          format("PID %ld %s every %g s", long{getpid()}, duty,
-                 static_cast<double>(options.interval_ns) / second_ns));
+  ping_log.add(started_label, time(nullptr),
+               format("PID %ld %s every %g s", long{getpid()}, duty,
+                      static_cast<double>(options.interval_ns) / second_ns));
   end_ns = now();
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
-    log.keep_lock();
-    log.rotate();
+    ping_log.keep_lock(false);
+    ping_log.rotate();
+    (void)ping_log.get_ready(
+        0); // a new file, or the reader's end, in any cycle
     start_cycle(done % options.full_every == 0);
     // A slow disk or many hosts can use up the cycle before all pings run.
     const int64_t end = std::max(end_ns, now() + options.interval_ns / 2);
     while (!stop_requested && end > now())
       wait_until(end);
     finish_cycle(done + 1 == options.count);
-    (void)log.flush(0);
+    (void)ping_log.flush(0);
   }
 }
 
@@ -847,7 +844,7 @@ int main(int argc, char **argv) {
                                         : Inherited::close))
     die("/dev/null", strerror(errno));
   if (options.kill)
-    return log.stop_writer();
+    return ping_log.stop_writer();
   tzset();       // ctime_r() need not do it
   wait_until(0); // if a sandbox forbids the clock or pselect(), say so now
   const long others = hosts_end - hosts - 1;
@@ -861,13 +858,14 @@ int main(int argc, char **argv) {
       die("detach", strerror(errno));
   }
   catch_signals();
-  log.open();
+  ping_log.open();
   if (!options.foreground && !ready(launcher))
     die("/dev/null", strerror(errno));
   run(duty);
-  const char *const reason = log.flush(250); // ms, for a slow reader
-  // Whoever runs `pinglog -f -o - | head -1` knows the reason.
-  if (reason != nullptr && reason != reader_is_gone)
+  const char *const reason = ping_log.flush(250); // ms, for a slow reader
+  // `| head -1` knows the reason, and a stalled terminal would stall a message.
+  if (reason != nullptr && reason != reader_is_gone &&
+      !(options.to_stdout && isatty(STDOUT_FILENO)))
     die(options.file, reason);
   return reason == nullptr ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -364,6 +364,8 @@ TEST_F(StrangersLockTest, RunningPinglogKeepsItsLockAndGoesOn) {
     holder = stranger();
   });
   await_cycles(3);
+  holder.reset(); // now nobody locks the stranger's file
+  EXPECT_TRUE(eventually([&] { return writer(log()) == daemon; }));
   stop(daemon);
   EXPECT_THAT(log_lines().back(), StartsWith(end_label));
 }

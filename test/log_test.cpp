@@ -1,7 +1,7 @@
 // log_test.cpp - the log file: its name, its rotation and its whole lines.
 //
 // README promises:
-//   - -s KiB     size limit of file and file.0, 0 (none) to 10^12
+//   - -s KiB     size limit of file + file.0, 0 (none) to 10^12
 //     (default 20480)
 //   - A log that has reached half of -s is renamed: file.0 is the older half.
 //   - `log not renamed----:` tells why a log outgrows -s.

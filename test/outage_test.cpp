@@ -5,8 +5,7 @@
 //   - Two failures of a host in a row are an outage, and the log says when it
 //     ended. It lasts from the start of the first failed cycle to the answer
 //     that ends it:
-//   - An outage during which you stop pinglog has only its first line,
-//     `is down`.
+//   - If you stop pinglog during an outage, only the line `is down` stays.
 //   - -q n       log only changes; each n-th cycle in full, 1 to 10^12
 //     (default 1)
 

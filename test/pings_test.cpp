@@ -2,7 +2,7 @@
 // them, and what happens if a ping cannot be started or ended.
 //
 // README promises:
-//   - fail no answer in 3 s                           ping was waiting for DNS
+//   - fail no answer in 3 s                           ping was silent: slow DNS
 //   - fail ping: No such file or directory            ping could not be started
 //   - A ping still running at the end of its cycle gets SIGINT, then SIGKILL.
 //   - its pings with 022

@@ -2,8 +2,8 @@
 //
 // README promises:
 //   - runs until you stop it
-//   - SIGTERM, SIGINT and SIGQUIT stop pinglog. With -f, SIGHUP does too, and
-//     a signal that the caller ignores (nohup) stays ignored, except SIGTERM.
+//   - SIGTERM, SIGINT and SIGQUIT stop pinglog. With -f, SIGHUP does too;
+//     signals that the caller ignores (nohup) stay ignored, but not SIGTERM.
 
 #include "support.h"
 
