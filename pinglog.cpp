@@ -73,7 +73,7 @@ bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
 // Called only at the start: nothing is ever freed.
-template <typename Type> Type *allocate(size_t count) {
+template <typename Type> Type *allocate(size_t count) noexcept {
   void *memory = malloc(count * sizeof(Type));
   if (memory == nullptr)
     die("memory", strerror(errno));
@@ -634,7 +634,7 @@ private:
   size_t queued_ = 0;
   long lost_ = 0; // lines, after those in the queue
   char queue_[64 * 1024];
-} ping_log;
+} &ping_log = *new (allocate<Log>(1)) Log; // never destroyed
 
 time_t start_time; // of the cycle, for people
 int64_t start_ns;  // the same on the monotonic clock

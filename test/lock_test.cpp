@@ -331,7 +331,6 @@ protected:
   std::unique_ptr<Process> stranger() const {
     Launch launch = command("sleep", {"1000"});
     launch.user = nobody;
-    launch.executable = "/bin/sleep";
     launch.before_exec = [file = log() + ".lock"] {
       (void)!open(file.c_str(), O_RDWR | O_CREAT, 0666);
       lock(file, F_WRLCK);

@@ -24,10 +24,9 @@ struct Account {
 // Checks a log. Every line must have one of the labels, a newline and only
 // printable bytes. With 0 hosts, nothing more is checked. Otherwise, each cycle
 // must have a start line, one result line for each host, which its outage line
-// may follow, and an end line. Only the last cycle may be shorter. Starts of
-// pinglog stand between cycles. A
-// `lines lost` line must name the size of its gap, which is known only if no
-// host answers. The counting ping's numbers must match the cycles.
+// may follow, and an end line; starts stand between. Only the last cycle may be
+// shorter. A `lines lost` line must name the size of its gap, which is known
+// only if no host answers. The counting ping's numbers must match the cycles.
 [[nodiscard]] Account check_log(const std::string &path, int hosts = 0);
 
 #endif

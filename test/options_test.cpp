@@ -538,9 +538,6 @@ TEST_F(OptionsTest, StartIsReportedAndLoggedWithTheHostsAndTheInterval) {
     stop(pid);
     EXPECT_THAT(log_lines()[0], AllOf(StartsWith(started_label),
                                       EndsWith(subject + " every 0.25 s")));
-    EXPECT_EQ(log_lines()[0].size(),
-              strlen(started_label) + time_size +
-                  (" " + subject + " every 0.25 s").size());
     EXPECT_EQ(count(started_label), 1);
     fs::remove(log());
   }
