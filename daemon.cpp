@@ -58,7 +58,6 @@ bool detach(Descriptor &launcher, const char *duty) {
   Descriptor from_daemon;
   if (!open_pipe(from_daemon, launcher))
     return false;
-
   // setsid() fails in a process group leader, which the launcher may be and its
   // child is not. The launcher waits for the daemon's PID. No signal has a
   // handler, so none interrupts its calls.
