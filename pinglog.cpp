@@ -438,8 +438,7 @@ public:
 
   // Takes the lock, again if its file was removed or replaced. If another
   // process has it, dies. But a stranger, who can make the file in /tmp, must
-  // not end a running pinglog. On a file system without locks, log all the
-  // same.
+  // not end a running pinglog. Without locks in the file system, log anyway.
   void keep_lock(bool is_start) {
     if (options.to_stdout || has_name(lock_, options.lock))
       return;
