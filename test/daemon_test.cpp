@@ -1,10 +1,5 @@
 // daemon_test.cpp - how a process becomes a daemon: first daemon.cpp alone,
-// then pinglog.
-//
-// README promises:
-//   - -f         stay in the foreground (default: become a daemon)
-//   - `Daemon PID 1234 pings ...` means that it is up
-//   - The daemon works in / with umask 0
+// then pinglog, also in the foreground (-f).
 //
 // In the first part, the daemon is this program itself, run with --daemon. It
 // creates a file, a sign, at each step that it reaches; the tests inspect the
@@ -13,15 +8,7 @@
 #include "../daemon.h"
 #include "support.h"
 
-#include <cerrno>
 #include <climits>
-#include <csignal>
-#include <cstdlib>
-#include <fcntl.h>
-#include <fstream>
-#include <poll.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 namespace {
 
@@ -42,16 +29,6 @@ void leave_sign(const char *name) {
     _exit(99);
 }
 
-// A limit of 0 changes nothing.
-void set_soft_limit(rlim_t limit) {
-  rlimit limits;
-  if (getrlimit(RLIMIT_NOFILE, &limits) == -1)
-    _exit(98);
-  limits.rlim_cur = limit;
-  if (limit != 0 && setrlimit(RLIMIT_NOFILE, &limits) == -1)
-    _exit(98);
-}
-
 void on_sigterm(int) {
   leave_sign("ended");
   _exit(0);
@@ -67,19 +44,12 @@ void on_other_signal(int) {}
 // --daemon SIGNS [WORD...]: each word changes one thing that the daemon does.
 int be_daemon(int argc, char **argv) {
   signs = argv[2];
-  const std::vector<std::string> words(argv + 3, argv + argc);
+  const Words words(argv + 3, argv + argc);
   const auto has_word = [&words](const char *word) {
     return std::find(words.begin(), words.end(), word) != words.end();
   };
-
-  // Set the limit only after exec, because the loader needs descriptors too.
-  for (const std::string &word : words)
-    if (word.rfind("limit ", 0) == 0)
-      set_soft_limit(std::stoul(word.substr(strlen("limit "))));
-  if (!reset_process(Inherited::close)) {
-    printf("no null: errno %d\n", errno);
+  if (!reset_process(Inherited::close))
     return 1;
-  }
   if (has_word("foreground")) {
     leave_sign("up");
     wait_for_a_signal();
@@ -90,10 +60,8 @@ int be_daemon(int argc, char **argv) {
   caught.sa_handler = on_other_signal;
   (void)sigaction(SIGPIPE, &caught, nullptr);
   Descriptor launcher;
-  if (!detach(launcher, "does nothing")) {
-    printf("no daemon: errno %d\n", errno);
+  if (!detach(launcher, "does nothing"))
     return 1;
-  }
   if (has_word("hold")) {
     leave_sign("held");
     while (access((signs + "go").c_str(), F_OK) == -1)
@@ -101,13 +69,6 @@ int be_daemon(int argc, char **argv) {
   }
   if (has_word("fail")) {
     fprintf(stderr, "no luck\n");
-    return 3;
-  }
-  if (has_word("exec")) {
-    if (fork() == 0) {
-      execlp("sleep", "sleep", "1000", nullptr);
-      _exit(127);
-    }
     return 3;
   }
   if (has_word("lose null"))
@@ -123,15 +84,6 @@ int be_daemon(int argc, char **argv) {
 }
 
 // ---- daemon.cpp alone -------------------------------------------------------
-
-namespace fs = std::filesystem;
-using ::testing::AnyOf;
-using ::testing::ElementsAre;
-using ::testing::EndsWith;
-using ::testing::HasSubstr;
-using ::testing::Matches;
-using ::testing::StartsWith;
-using ::testing::UnorderedElementsAreArray;
 
 constexpr char no_signals[] = "0000000000000000"; // in /proc/PID/status
 
@@ -183,31 +135,11 @@ protected:
   }
 };
 
-TEST_F(DaemonTest, InheritedDescriptorsAreClosedEvenAboveALoweredLimit) {
-  rlimit limits;
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limits), 0);
-  // Only descriptors below 65536 are sure to be closed.
-  const int highest = static_cast<int>(
-      std::min<rlim_t>({limits.rlim_cur, limits.rlim_max, 60000}) - 1);
-  for (const rlim_t limit : {0, 8, 64, 300}) {
-    SCOPED_TRACE(limit);
-    fs::remove(path("up"));
-    Launch launch = daemon({"foreground"});
-    launch.before_exec = [&] {
-      for (int number : {3, 4, 10, 63, 64, 255, 256, 900, highest})
-        if (number <= highest && dup2(1, number) == -1) // clears FD_CLOEXEC
-          _exit(97);
-      set_soft_limit(limit);
-    };
-    const Process process(launch);
-    expect_open(sign("up"));
-  }
-}
-
 TEST_F(DaemonTest, FullDescriptorTableLeavesRoomForStandardDescriptors) {
   Launch launch = daemon({"foreground"});
   launch.before_exec = [] {
-    set_soft_limit(8);
+    const rlimit few = {8, 8};
+    setrlimit(RLIMIT_NOFILE, &few);
     while (dup(1) != -1) {
     }
   };
@@ -228,10 +160,15 @@ TEST_F(DaemonTest, IgnoredAndBlockedSignalsAreReset) {
   EXPECT_EQ(process_status(process.pid(), "SigBlk"), no_signals);
 }
 
+// Process 1 of a container may not reap orphans: they stay zombies.
 TEST_F(DaemonTest, LauncherReturnsThePidOfTheOnlyProcessLeft) {
+  const Subreaper inherits_orphans;
   const pid_t pid = start_daemon(daemon());
   EXPECT_EQ(sign("up"), pid);
-  EXPECT_THAT(processes_with_environment(mark()), ElementsAre(pid));
+  EXPECT_THAT(processes(), ElementsAre(pid));
+  EXPECT_THAT(children_of(getpid()), ElementsAre(pid)); // and no zombie
+  stop(pid);
+  EXPECT_EQ(waitpid(pid, nullptr, 0), pid);
 }
 
 TEST_F(DaemonTest, LauncherWaitsAndStandardDescriptorsStayUntilReady) {
@@ -273,16 +210,6 @@ TEST_F(DaemonTest, LauncherExitsWithOneIfTheDaemonDiesBeforeItIsReady) {
   }
 }
 
-// Process 1 of a container may not reap orphans: they stay zombies.
-TEST_F(DaemonTest, LauncherLeavesNoZombieWhereProcessOneReapsNone) {
-  const Subreaper inherits_orphans;
-  const pid_t pid = start_daemon(daemon());
-  EXPECT_EQ(sign("up"), pid);
-  EXPECT_THAT(children_of(getpid()), ElementsAre(pid));
-  stop(pid);
-  EXPECT_EQ(waitpid(pid, nullptr, 0), pid);
-}
-
 TEST_F(DaemonTest, DaemonStartsEvenIfItsLauncherIsKilled) {
   Process launcher(daemon({"hold"}));
   const pid_t pid = sign("held");
@@ -294,54 +221,14 @@ TEST_F(DaemonTest, DaemonStartsEvenIfItsLauncherIsKilled) {
   EXPECT_EQ(sign("ended"), pid);
 }
 
-TEST_F(DaemonTest, ProgramThatTheDaemonExecutesDoesNotInheritTheReportPipe) {
-  EXPECT_EQ(run(daemon({"exec"})).status, 1);
-  std::vector<pid_t> left;
-  ASSERT_TRUE(eventually([&] {
-    left = processes_with_environment(mark());
-    return left.size() == 1 && process_status(left[0], "Name") == "sleep";
-  }));
-  expect_open(left[0], {});
-  stop(left[0]);
-}
-
-TEST_F(DaemonTest, FailedStepIsReportedWithItsErrno) {
-  // As the limit grows, a later step fails: first open(), then pipe().
-  std::set<std::string> reports;
-  for (int limit = 3;; ++limit) {
-    const Result result =
-        run(daemon({"limit " + std::to_string(limit), "fail"}));
-    EXPECT_EQ(result.status, 1);
-    if (result.out.empty()) { // enough descriptors
-      EXPECT_EQ(result.err, "no luck\n");
-      break;
-    }
-    reports.insert(result.out);
-  }
-  const std::string none_left = std::to_string(EMFILE) + "\n";
-  EXPECT_THAT(reports, ElementsAre("no daemon: errno " + none_left,
-                                   "no null: errno " + none_left));
-}
-
-TEST_F(DaemonTest, FailedForkIsReportedWithItsErrno) {
-  Launch launch = daemon();
-  launch.limits[RLIMIT_NPROC] = 0;
-  if (geteuid() == 0) { // root may always fork
-    SKIP_UNLESS_NOBODY_CAN_RUN();
-    launch.user = nobody;
-  }
-  const Result result = run(launch);
-  EXPECT_EQ(result.out, "no daemon: errno " + std::to_string(EAGAIN) + "\n");
-  EXPECT_EQ(result.status, 1);
-}
-
 TEST_F(DaemonTest, DaemonLeavesDirectoryUmaskSessionAndTerminal) {
   const Terminal terminal, other;
-  if (!other)
-    GTEST_SKIP() << other.why();
+  SKIP_IF_NO(other);
   Launch launch = daemon({"hold", "open terminal", other.name()});
-  launch.before_exec = terminal.controls(false);
-  launch.umask = 077;
+  launch.before_exec = [control = terminal.controls(false)] {
+    control();
+    umask(077);
+  };
   const Process launcher(launch);
   const pid_t pid = sign("held");
   ASSERT_GT(pid, 1);
@@ -364,20 +251,6 @@ TEST_F(DaemonTest, DaemonLeavesDirectoryUmaskSessionAndTerminal) {
   stop(pid);
 }
 
-TEST_F(DaemonTest, CommandSubstitutionReturnsWhileTheDaemonRuns) {
-  Launch launch = daemon();
-  launch.arguments.insert(launch.arguments.begin(),
-                          {"-c", "v=$(\"$0\" \"$@\"); echo \"[$v]\"",
-                           fs::read_symlink("/proc/self/exe")});
-  launch.executable = "sh";
-  Process shell(launch);
-  const std::string out = shell.wait().out;
-  const pid_t pid = sign("up");
-  EXPECT_EQ(out, "[Daemon PID " + std::to_string(pid) + " does nothing]\n");
-  EXPECT_TRUE(is_alive(pid));
-  stop(pid);
-}
-
 // PINGLOG_HANGUPS sets how many terminals are closed.
 TEST_F(DaemonTest, ClosingTheTerminalAsTheLauncherExitsDoesNotKillTheDaemon) {
   for (int round = rounds("PINGLOG_HANGUPS", 20); round > 0; --round) {
@@ -385,8 +258,7 @@ TEST_F(DaemonTest, ClosingTheTerminalAsTheLauncherExitsDoesNotKillTheDaemon) {
     fs::remove(path("up"));
     fs::remove(path("ended"));
     Terminal terminal;
-    if (!terminal)
-      GTEST_SKIP() << terminal.why();
+    SKIP_IF_NO(terminal);
     Launch launch = daemon();
     launch.before_exec = terminal.controls();
     Process launcher(launch);
@@ -412,7 +284,8 @@ TEST_F(DaemonTest, ClosingTheTerminalAsTheLauncherExitsDoesNotKillTheDaemon) {
 
 class DetachTest : public DaemonTest {};
 
-// Each bit of `closed` is one of descriptors 0 to 2; others are open above 2.
+// Each bit of `closed` is one of descriptors 0 to 2; others are open above 2,
+// also above the limit.
 TEST_F(DetachTest,
        CallersDescriptorsStayOpenOnlyInTheForegroundAndReachNoPing) {
   const std::string ping =
@@ -422,17 +295,23 @@ TEST_F(DetachTest,
   for (const bool foreground : {false, true})
     for (int closed = 0; closed < 8 && !HasFailure(); ++closed) {
       SCOPED_TRACE((foreground ? "-f " : "daemon ") + std::to_string(closed));
-      Words arguments = {"-i", "60", "-e", ping, "host"};
-      if (foreground)
-        arguments.insert(arguments.begin(), "-f");
-      Launch launch = pinglog(arguments);
+      Launch launch =
+          pinglog({foreground ? "-f" : "-i1", "-i", "60", "-e", ping, "host"});
       launch.stdout_to = files[1];
       launch.stderr_to = files[2];
       launch.before_exec = [&files] {
         read_from(files[0]);
-        for (int number : {3, 9, 100, 200})
+        rlimit limit;
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        // Only descriptors below 65536 are sure to be closed.
+        const int highest = static_cast<int>(std::min<rlim_t>(
+                                {limit.rlim_cur, limit.rlim_max, 60000})) -
+                            1;
+        for (int number : {3, 9, 100, highest})
           if (dup2(STDIN_FILENO, number) == -1)
             _exit(97);
+        limit.rlim_cur = 64;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
       };
       for (int fd = 0; fd <= 2; ++fd)
         if (closed >> fd & 1)
@@ -441,14 +320,13 @@ TEST_F(DetachTest,
       if (!foreground) {
         EXPECT_EQ(process.wait().status, 0);
       }
-      await_lines(result_label, 1);
+      await(result_label);
       const pid_t pid = writer(log());
       ASSERT_GT(pid, 1);
       EXPECT_EQ(pid == process.pid(), foreground);
-      Words open = {log(), log() + ".lock"};
-      if (foreground) // the caller may hold a lock through one of these
-        open.insert(open.end(), 4, files[0]);
-      expect_open(pid, open);
+      // The caller may hold a lock through one of its files.
+      expect_open(pid, Words{log(), log() + ".lock"} +
+                           Words(foreground ? 4 : 0, files[0]));
       EXPECT_EQ(descriptors_of(pid)[0], "/dev/null");
       for (int fd = 1; fd <= 2; ++fd)
         EXPECT_EQ(descriptors_of(pid)[fd],
@@ -475,23 +353,20 @@ TEST_F(DetachTest,
 
 TEST_F(DetachTest, ForegroundKeepsDirectoryUmaskAndSession) {
   Launch launch = pinglog({"-f", "-i", "60", "-e", silent_ping(), "host"});
-  launch.umask = 027;
+  launch.before_exec = [] { umask(027); };
   Process process(launch);
   const pid_t pid = process.pid();
-  (void)ping_of(pid);
+  await(start_label);
   EXPECT_EQ(fs::read_symlink("/proc/" + std::to_string(pid) + "/cwd"),
-            path("").substr(0, path("").size() - 1));
+            launch.directory);
   EXPECT_EQ(process_status(pid, "Umask"), "0027");
   EXPECT_EQ(process_stat(pid, 5), getpgrp());
   EXPECT_EQ(process_stat(pid, 6), getsid(0));
-  process.signal(SIGTERM);
-  EXPECT_EQ(process.wait().status, 0);
+  expect_end(process);
 }
 
 // Only the launcher prints the PID: if that fails, the daemon is still up.
 TEST_F(DetachTest, DaemonStartsEvenIfItsPidCannotBePrinted) {
-  if (access("/dev/full", W_OK) == -1)
-    GTEST_SKIP() << "no /dev/full: " << strerror(errno);
   for (const bool is_full : {true, false}) {
     SCOPED_TRACE(is_full);
     Launch launch = quick();
@@ -503,32 +378,39 @@ TEST_F(DetachTest, DaemonStartsEvenIfItsPidCannotBePrinted) {
     };
     EXPECT_EQ(run(launch).status, 0);
     await_cycles(1);
-    EXPECT_EQ(run(pinglog({"-k"})).status, 0);
+    EXPECT_EQ(run(killer()).status, 0);
   }
+}
+
+TEST_F(DetachTest, FailedForkIsReported) {
+  Launch launch = quick();
+  launch.limits[RLIMIT_NPROC] = 0;
+  if (geteuid() == 0) { // root may always fork
+    SKIP_UNLESS_NOBODY_CAN_RUN();
+    launch.user = nobody;
+  }
+  expect_failure(launch, std::string("detach: ") + strerror(EAGAIN));
 }
 
 TEST_F(DetachTest, StartWithoutDevNullIsRefused) {
-  MOUNT_NAMESPACE_OR_SKIP(inside);
-  inside.mount_tmpfs("/dev");
-  for (const char *mode : {"-f", "-i3"}) {
-    Launch launch = quick({mode});
-    launch.before_exec = [&inside] { inside.enter(); };
-    expect_failure(launch, "/dev/null: No such file or directory");
-    EXPECT_FALSE(fs::exists(log()));
-  }
+  const Mount dev("/dev");
+  SKIP_IF_NO(dev);
+  for (const char *mode : {"-f", "-i3"})
+    expect_failure(quick({mode}), "/dev/null: No such file or directory");
+  EXPECT_FALSE(fs::exists(log()));
 }
 
 TEST_F(DetachTest, RemovingDevNullAfterTheStartDisturbsNothing) {
-  MOUNT_NAMESPACE_OR_SKIP(inside);
+  fs::create_directory(path("mount"));
+  const Mount first(path("mount")); // so that the daemon sees the next one
+  SKIP_IF_NO(first);
   const std::string ping =
       script("ping", "[ -c /proc/self/fd/0 ] && echo time=12.3 ms");
-  Launch launch = pinglog({"-i", "0.3", "-e", ping, "host"});
-  launch.before_exec = [&inside] { inside.enter(); };
-  const pid_t pid = start_daemon(launch);
-  inside.mount_tmpfs("/dev");
+  const pid_t pid = start_daemon(pinglog({"-i", "0.3", "-e", ping, "host"}));
+  const Mount dev("/dev");
   ASSERT_FALSE(fs::exists("/proc/" + std::to_string(pid) + "/root/dev/null"));
   // At least two of these results are later than the removal.
-  await_results("host ok", results().size() + 2);
+  await_more(" host ok", 2);
   stop(pid);
   expect_sound_log();
 }

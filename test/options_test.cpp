@@ -1,38 +1,14 @@
 // options_test.cpp - options, hosts, the command, defaults, messages and exit
 // status.
-//
-// README promises:
-//   - -c n       exit after n cycles, 1 to 10^12 (default: never)
-//   - -e ping    the command to run; `-c 1 HOST` is appended (default ping -n)
-//   - -o file    the log (default /home/ping.log)
-//   - -h, -V     print this help, or the version
-//   - Options come before hosts.
-//   - If there is no ping, install iputils-ping or add -e "busybox ping".
-//   - Exit status 0: success; 1: it could not start or go on, or nobody reads
-//     its output; 2: a bad option or host.
 
 #include "support.h"
 
-#include <cerrno>
-#include <csignal>
-#include <cstdlib>
-#include <sys/resource.h>
-
 namespace {
-
-namespace fs = std::filesystem;
-using ::testing::AllOf;
-using ::testing::Contains;
-using ::testing::ElementsAre;
-using ::testing::EndsWith;
-using ::testing::HasSubstr;
-using ::testing::Not;
-using ::testing::StartsWith;
 
 constexpr size_t many = 100 * 1024; // bytes; Linux takes 128 KiB per argument
 
-std::string text_of(const std::vector<std::string> &words) {
-  return ::testing::PrintToString(words).substr(0, 100);
+std::string text_of(const Words &words) {
+  return PrintToString(words).substr(0, 100);
 }
 
 bool is_sanitized() {
@@ -44,9 +20,7 @@ protected:
   // If pinglog accepts what it should refuse, it exits soon and does not write
   // to /home/ping.log.
   Launch harmless(const Words &words) const {
-    Words all = {"-e", "true", "-c", "1", "-i", "0.2"};
-    all.insert(all.end(), words.begin(), words.end());
-    return pinglog(all);
+    return pinglog(Words{"-e", "true", "-c", "1", "-i", "0.2"} + words);
   }
 
   // Expects exit status 2, the error, one line of advice, and no log.
@@ -62,29 +36,24 @@ protected:
 
   // The line of the help that explains this option, without its indentation.
   std::string help_on(const std::string &option) {
-    if (help_.empty()) {
-      write_file(path("help"), run(command(program(), {"-h"})).out);
-      help_ = read_lines(path("help"));
-    }
-    for (const std::string &line : help_)
-      if (line.rfind("  " + option + " ", 0) == 0)
-        return line.substr(2);
-    ADD_FAILURE() << "no help on " << option;
-    return "";
+    if (help_.empty())
+      help_ = run(command(program(), {"-h"})).out;
+    const size_t at = help_.find("\n  " + option + " ") + 3;
+    return help_.substr(at, help_.find('\n', at) - at);
   }
 
   // The results of one cycle in the foreground. The cycle is long enough for a
   // busy machine; pinglog is stopped as soon as the log has all results.
   Words first_results(Launch launch, size_t hosts = 1) const {
     fs::remove(log());
-    launch.arguments.insert(launch.arguments.begin(), {"-f", "-i", "60"});
+    launch.arguments = Words{"-f", "-i", "60"} + launch.arguments;
     Process process(launch);
     EXPECT_TRUE(eventually(
         [&] { return results().size() >= hosts || process.has_ended(); }));
-    if (!process.has_ended())
-      process.signal(SIGTERM);
-    const Result result = process.wait();
-    EXPECT_EQ(result.status, 0) << result.err;
+    if (process.has_ended())
+      ADD_FAILURE() << process.err();
+    else
+      expect_end(process);
     expect_sound_log();
     return results();
   }
@@ -96,39 +65,29 @@ protected:
   std::string arguments() const { return read_file(path("arguments")); }
 
 private:
-  Words help_;
+  std::string help_;
 };
 
 // ---- Help and version -------------------------------------------------------
 
-TEST_F(OptionsTest, HelpNamesEveryOptionAndFitsATerminal) {
-  const Result result = run(command(program(), {"-h"}));
-  EXPECT_EQ(result.status, 0);
-  EXPECT_EQ(result.err, "");
-  EXPECT_THAT(result.out, StartsWith("usage: pinglog [-f] "));
-  for (const char *part :
-       {"-c ", "-e ", "-f", "-h", "-i ", "-k", "-o ", "-q ", "-s ", "-V",
-        "host", "www.baidu.com", "/home/ping.log"})
-    EXPECT_THAT(result.out, HasSubstr(part));
-  write_file(path("help"), result.out);
-  EXPECT_LE(read_lines(path("help")).size(), 25u);
-  for (const std::string &line : read_lines(path("help")))
-    EXPECT_LE(line.size(), 80u) << line;
-  const Result same = run(command(program(), {"--help"}));
-  EXPECT_EQ(same.status, 0);
-  EXPECT_EQ(same.out, result.out);
-  Launch closed = command(program(), {"-h"}); // the help cannot be printed
-  closed.closed = {STDOUT_FILENO};
-  EXPECT_EQ(run(closed).status, 1);
-}
-
-TEST_F(OptionsTest, VersionIsPrintedAlone) {
-  for (const char *option : {"-V", "--version"}) {
+TEST_F(OptionsTest, HelpAndVersionArePrintedAloneAndFitATerminal) {
+  for (const auto &[option, beginning] :
+       {std::pair("-h", "usage: pinglog [-f] "),
+        {"--help", "usage: pinglog [-f] "},
+        {"-V", "pinglog 2.0\n"},
+        {"--version", "pinglog 2.0\n"}}) {
     const Result result = run(command(program(), {option}));
     EXPECT_EQ(result.status, 0);
     EXPECT_EQ(result.err, "");
-    EXPECT_EQ(result.out, "pinglog 2.0\n");
+    EXPECT_THAT(result.out, StartsWith(beginning));
+    write_file(path("help"), result.out);
+    EXPECT_LE(read_lines(path("help")).size(), option[1] == 'V' ? 1u : 25u);
+    for (const std::string &line : read_lines(path("help")))
+      EXPECT_LE(line.size(), 80u) << line;
   }
+  Launch closed = command(program(), {"-h"}); // the help cannot be printed
+  closed.closed = {STDOUT_FILENO};
+  EXPECT_EQ(run(closed).status, 1);
 }
 
 // ---- Bad options and hosts --------------------------------------------------
@@ -221,15 +180,10 @@ TEST_F(OptionsTest, ValidNumberIsAcceptedAndTheLastOneCounts) {
   for (const auto &[option, values] : good)
     for (const std::string &value : values) {
       SCOPED_TRACE(option + " " + value.substr(0, 30));
-      fs::remove(log());
-      Process process(pinglog({"-f", "-e", "true", "-i", "60", "-c", "1", "-c",
-                               "99999", option, value, "host"}));
-      ASSERT_TRUE(eventually(
-          [&] { return !results().empty() || process.has_ended(); }));
-      EXPECT_FALSE(process.has_ended()) << process.wait().err;
-      process.signal(SIGTERM);
-      EXPECT_EQ(process.wait().status, 0);
-      EXPECT_EQ(results().at(0).substr(0, 5), "host ");
+      EXPECT_THAT(first_results(pinglog({"-e", "true", "-c", "1", "-c", "99999",
+                                         option, value, "host"}))
+                      .at(0),
+                  StartsWith("host "));
     }
 }
 
@@ -246,7 +200,7 @@ TEST_F(OptionsTest, EveryHostIsPingedByNameEvenTheLongest) {
   words.push_back(std::string(255, 'h'));
   expected.push_back(words.back() + " fail " + std::string(200, 'h'));
   EXPECT_THAT(first_results(pinglog(words), expected.size()),
-              ::testing::UnorderedElementsAreArray(expected));
+              UnorderedElementsAreArray(expected));
 }
 
 TEST_F(OptionsTest, CommandIsSplitAtBlanksAndCountAndHostAreAppended) {
@@ -304,13 +258,18 @@ TEST_F(OptionsTest, CommandIsFoundInPathAndRunUnderTheGivenName) {
 }
 
 TEST_F(OptionsTest, CommandIsFoundInAnEmptyEnvironment) {
-  Launch launch = pinglog({"-e", "true", "host"});
-  launch.environment.clear();
-  launch.clear_environment = true;
+  Launch launch = pinglog({"-f", "-i", "60", "-e", "true", "host"});
   // A build with sanitizers needs its own options all the same.
-  if (const char *sanitizer = getenv("ASAN_OPTIONS"))
-    launch.environment["ASAN_OPTIONS"] = sanitizer;
-  EXPECT_THAT(first_results(launch), ElementsAre("host ok"));
+  const char *sanitizer = getenv("ASAN_OPTIONS");
+  launch.arguments =
+      Words{"-i", "PINGLOG_TEST=" + launch.directory,
+            std::string("ASAN_OPTIONS=") + (sanitizer ? sanitizer : ""),
+            program()} +
+      launch.arguments;
+  launch.executable = "env";
+  Process process(launch);
+  await(" host ok");
+  expect_end(process);
 }
 
 // ---- Failures at the start --------------------------------------------------
@@ -337,21 +296,17 @@ TEST_F(OptionsTest, UnusableCommandOrLogIsReportedAtTheStart) {
       {{"-k", "-o", word}, path(word) + ".lock" + too_long},
   };
   for (const auto &[words, line] : rows)
-    for (const bool foreground : {false, true}) {
+    for (const char *mode : {"-f", "-i1"}) {
       SCOPED_TRACE(text_of(words));
-      Launch launch = harmless(words);
-      if (foreground)
-        launch.arguments.insert(launch.arguments.begin(), "-f");
-      expect_failure(launch, line);
+      expect_failure(harmless(Words{mode} + words), line);
     }
   EXPECT_FALSE(fs::exists(log()));
 }
 
 TEST_F(OptionsTest, UnwritableDefaultLogIsReportedWithTheOptionToUse) {
-  MOUNT_NAMESPACE_OR_SKIP(inside);
-  inside.mount_tmpfs("/home", "ro");
+  const Mount home("/home", "ro");
+  SKIP_IF_NO(home);
   Launch launch = command(program(), {"-f", "-c", "1", "-e", "true"});
-  launch.before_exec = [&inside] { inside.enter(); };
   expect_failure(launch, "/home/ping.log.lock: Read-only file system (use -o)");
   launch.arguments = {"-f", "-c", "1", "-e", "true", "-o", "/home/my.log"};
   expect_failure(launch, "/home/my.log.lock: Read-only file system");
@@ -364,19 +319,24 @@ TEST_F(OptionsTest, StartWithTooFewDescriptorsIsReported) {
     GTEST_SKIP() << "AddressSanitizer itself needs descriptors";
   const std::string none_left = ": Too many open files\n";
   std::set<std::string> reports;
-  Launch launch = quick({"-f", "-c", "1"});
-  launch.limits[RLIMIT_NOFILE] = 3;
-  for (Result result; (result = run(launch)).status != 0;
-       ++launch.limits[RLIMIT_NOFILE]) {
-    if (result.status == 127) // the loader of a dynamic program has failed
-      continue;
-    EXPECT_EQ(result.status, 1);
-    EXPECT_THAT(result.err,
-                AllOf(StartsWith("pinglog: "), EndsWith(none_left)));
-    ASSERT_LT(launch.limits[RLIMIT_NOFILE], 64u);
-    reports.insert(result.err);
+  for (const char *mode : {"-f", "-i1"}) {
+    Launch launch = quick({mode, "-c", "1"});
+    launch.limits[RLIMIT_NOFILE] = 3;
+    for (Result result; (result = run(launch)).status != 0;
+         ++launch.limits[RLIMIT_NOFILE]) {
+      if (result.status == 127) // the loader of a dynamic program has failed
+        continue;
+      EXPECT_EQ(result.status, 1);
+      EXPECT_THAT(result.err,
+                  AllOf(StartsWith("pinglog: "), EndsWith(none_left)));
+      ASSERT_LT(launch.limits[RLIMIT_NOFILE], 64u);
+      reports.insert(result.err);
+    }
+    EXPECT_TRUE(eventually([this] { return processes().empty(); }));
+    fs::remove(log());
   }
   EXPECT_THAT(reports, Contains("pinglog: " + log() + none_left));
+  EXPECT_THAT(reports, Contains("pinglog: detach" + none_left));
 }
 
 TEST_F(OptionsTest, EmptyArgumentListMeansTheDefaults) {
@@ -423,9 +383,8 @@ TEST_F(OptionsTest, StackOf64KiBIsEnough) {
   Launch launch = pinglog({"-f", "-i", "60", "-e", "true", "host"});
   launch.limits[RLIMIT_STACK] = 64 * 1024;
   Process process(launch);
-  await_results("host ok", 1);
-  process.signal(SIGTERM);
-  EXPECT_EQ(process.wait().status, 0);
+  await(" host ok", 1);
+  expect_end(process);
   EXPECT_EQ(process.err(), "");
 }
 
@@ -460,16 +419,15 @@ TEST_F(OptionsTest, ForegroundRunsOnAfterItsDirectoryIsRemoved) {
   launch.arguments[1] = "../ping.log";
   launch.directory = directory;
   Process process(launch);
-  await_lines(result_label, 1);
+  await(result_label, 1);
   // pinglog's absolute names now lead through a new directory of the same name.
   fs::rename(directory, path("moved"));
   fs::create_directory(directory);
   fs::remove(path("moved"));
   await_cycles(1);
   const size_t before = results().size();
-  await_results("h ok 12.3 ms", before + 1); // more than all until now
-  process.signal(SIGTERM);
-  EXPECT_EQ(process.wait().status, 0);
+  await(" h ok 12.3 ms", before + 1); // more than all until now
+  expect_end(process);
   expect_sound_log();
 }
 
@@ -490,45 +448,37 @@ TEST_F(OptionsTest, DefaultIsToPingOneHostEveryThreeSeconds) {
   Launch launch = pinglog({"-f", "-c", "1"});
   launch.environment["PATH"] = path("") + ":/usr/bin:/bin";
   const auto begin = std::chrono::steady_clock::now();
-  EXPECT_EQ(Process(launch).wait(std::chrono::seconds(30)).status, 0);
+  EXPECT_EQ(run(launch).status, 0);
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::seconds(3));
   EXPECT_THAT(results(), ElementsAre("www.baidu.com fail no answer in 3 s"));
   EXPECT_EQ(read_file(arguments), ">-n>-c>1>www.baidu.com");
 }
 
 TEST_F(OptionsTest, WithoutArgumentsTheLogIsHomePingLog) {
-  const MountNamespace inside;
-  if (inside)
-    inside.mount_tmpfs("/home");
-  else if (access("/home", W_OK) == -1 || fs::exists("/home/ping.log"))
-    GTEST_SKIP() << inside.why() << ", and the real /home is not to be used";
-  const std::string file = (inside ? inside.path("") : "") + "/home/ping.log";
+  const Mount home("/home");
+  if (!home.why().empty() &&
+      (access("/home", W_OK) == -1 || fs::exists("/home/ping.log")))
+    GTEST_SKIP() << home.why() << ", and the real /home is not to be used";
   recording_ping("ping");
-  Launch start = command(program(), {}), kill = command(program(), {"-k"});
+  Launch start = command(program(), {});
   start.environment["PATH"] = path("") + ":/usr/bin:/bin";
-  if (inside)
-    start.before_exec = kill.before_exec = [&inside] { inside.enter(); };
   const pid_t pid = start_daemon(start);
-  EXPECT_TRUE(eventually([&] {
-    return read_file(file).find(" www.baidu.com ok\n") != std::string::npos;
-  }));
-  EXPECT_EQ(run(kill).status, 0);
+  set_log("/home/ping.log");
+  await(" www.baidu.com ok");
+  EXPECT_EQ(run(command(program(), {"-k"})).status, 0);
   EXPECT_TRUE(eventually([pid] { return !is_alive(pid); }));
-  EXPECT_EQ(check_log(file).fault, "");
-  fs::remove(file);
-  fs::remove(file + ".lock");
+  EXPECT_EQ(check_log(log()).fault, "");
+  fs::remove(log());
+  fs::remove(log() + ".lock");
 }
 
 TEST_F(OptionsTest, StartIsReportedAndLoggedWithTheHostsAndTheInterval) {
   const std::pair<Words, std::string> rows[] = {
       {{"one.example"}, "one.example"},
-      {{"one.example", "two.example"}, "one.example and 1 more"},
-      {{"one.example", "two.example", "::1"}, "one.example and 2 more"},
-  };
+      {{"one.example", "two.example"}, "one.example and 1 more"}};
   for (const auto &[hosts, names] : rows) {
-    Launch launch = pinglog({"-e", "true", "-i", "0.25"});
-    launch.arguments.insert(launch.arguments.end(), hosts.begin(), hosts.end());
-    const Result result = run(launch);
+    const Result result =
+        run(pinglog(Words{"-e", "true", "-i", "0.25"} + hosts));
     const pid_t pid = writer(log());
     EXPECT_EQ(result.status, 0);
     const std::string subject =

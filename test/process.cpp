@@ -1,27 +1,18 @@
-// process.cpp - see process.h.
+// process.cpp - see support.h: files, processes and their surroundings.
 
-#include "process.h"
+#include "support.h"
 
-#include <cerrno>
-#include <csignal>
-#include <cstdlib>
-#include <fcntl.h>
-#include <fstream>
 #include <grp.h>
+#include <sched.h>
 #include <sstream>
-#include <sys/resource.h>
-#include <sys/stat.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-namespace fs = std::filesystem;
-
-std::string program() {
-  const char *named = getenv("PINGLOG");
-  const fs::path self = fs::canonical("/proc/self/exe");
-  return fs::canonical(named != nullptr
-                           ? fs::path(named)
-                           : self.parent_path().parent_path() / "pinglog");
+Words operator+(Words words, const Words &more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
 }
 
 bool eventually(const std::function<bool()> &condition,
@@ -30,9 +21,13 @@ bool eventually(const std::function<bool()> &condition,
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end)
       return condition();
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    sleep_ms(5);
   }
   return true;
+}
+
+void sleep_ms(int milliseconds) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
 }
 
 int rounds(const char *variable, int usual) {
@@ -40,148 +35,7 @@ int rounds(const char *variable, int usual) {
   return wanted != nullptr ? atoi(wanted) : usual;
 }
 
-std::string scratch(const std::string &name) {
-  const char *directory = getenv("TMPDIR");
-  return std::string(directory != nullptr ? directory : "/tmp") + "/" + name;
-}
-
-int wait_for(pid_t pid) {
-  int status = -1;
-  while (waitpid(pid, &status, 0) == -1 && errno == EINTR) {
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-int in_a_child(const std::function<int()> &function) {
-  const pid_t pid = fork();
-  if (pid == 0)
-    _exit(function());
-  return pid == -1 ? -1 : wait_for(pid);
-}
-
-namespace {
-
-// The fields of /proc/PID/stat from the third on. The second field, the name in
-// parentheses, may contain blanks.
-std::vector<std::string> stat_fields(pid_t pid) {
-  const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
-  const size_t end = text.rfind(") ");
-  std::vector<std::string> fields;
-  if (end == std::string::npos)
-    return fields;
-  std::istringstream rest(text.substr(end + 2));
-  for (std::string field; rest >> field;)
-    fields.push_back(field);
-  return fields;
-}
-
-std::vector<pid_t> all_processes() {
-  std::vector<pid_t> pids;
-  for (const auto &entry : fs::directory_iterator("/proc")) {
-    const std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") == std::string::npos)
-      pids.push_back(std::stoi(name));
-  }
-  return pids;
-}
-
-std::string unique_file() {
-  std::string name = scratch("pinglog-output.XXXXXX");
-  const int fd = mkstemp(name.data());
-  if (fd == -1)
-    abort();
-  close(fd);
-  return name;
-}
-
-} // namespace
-
-char process_state(pid_t pid) {
-  const auto fields = stat_fields(pid);
-  return fields.empty() ? '\0' : fields[0][0];
-}
-
-bool is_alive(pid_t pid) {
-  const char state = process_state(pid);
-  const bool is_zombie = state == 'Z' || state == 'X';
-  return state != '\0' && !(is_zombie && process_stat(pid, 20) <= 1);
-}
-
-long process_stat(pid_t pid, int field) {
-  const auto fields = stat_fields(pid);
-  return fields.size() < static_cast<size_t>(field - 2)
-             ? -1
-             : std::stol(fields[field - 3]);
-}
-
-std::string process_status(pid_t pid, const std::string &key) {
-  for (const std::string &line :
-       read_lines("/proc/" + std::to_string(pid) + "/status"))
-    if (line.rfind(key + ":", 0) == 0) {
-      const size_t value = line.find_first_not_of(" \t", key.size() + 1);
-      return value == std::string::npos ? "" : line.substr(value);
-    }
-  return "";
-}
-
-std::vector<pid_t> children_of(pid_t pid) {
-  std::vector<pid_t> children;
-  const std::string task = "/proc/" + std::to_string(pid) + "/task/";
-  if (std::ifstream list(task + std::to_string(pid) + "/children"); list) {
-    for (pid_t child; list >> child;)
-      children.push_back(child);
-    return children;
-  }
-  // Not every kernel has that list.
-  for (pid_t candidate : all_processes())
-    if (process_stat(candidate, 4) == pid)
-      children.push_back(candidate);
-  return children;
-}
-
-std::vector<pid_t> zombies_of(pid_t pid) {
-  std::vector<pid_t> found;
-  for (pid_t child : children_of(pid))
-    if (process_state(child) == 'Z')
-      found.push_back(child);
-  return found;
-}
-
-std::vector<pid_t> processes_with_environment(const std::string &entry) {
-  std::vector<pid_t> found;
-  const std::string wanted = entry + '\0';
-  for (pid_t pid : all_processes()) {
-    if (pid == getpid())
-      continue;
-    const std::string text =
-        '\0' + read_file("/proc/" + std::to_string(pid) + "/environ") + '\0';
-    if (text.find('\0' + wanted) != std::string::npos)
-      found.push_back(pid);
-  }
-  return found;
-}
-
-std::map<int, std::string> descriptors_of(pid_t pid) {
-  std::map<int, std::string> found;
-  std::error_code error;
-  const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
-  for (fs::directory_iterator entry(directory, error);
-       !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    std::error_code gone;
-    found[std::stoi(entry->path().filename())] =
-        fs::read_symlink(entry->path(), gone);
-  }
-  return found;
-}
-
-pid_t writer(const std::string &path) {
-  const int file = open((path + ".lock").c_str(), O_RDONLY | O_CLOEXEC);
-  struct flock lock = {};
-  lock.l_type = F_WRLCK;
-  const bool asked = file != -1 && fcntl(file, F_GETLK, &lock) == 0;
-  close(file);
-  return asked && lock.l_type != F_UNLCK ? lock.l_pid : -1;
-}
+// ---- Files ------------------------------------------------------------------
 
 std::string read_file(const std::string &path) {
   std::error_code error; // the file of a process that has just exited, say
@@ -201,34 +55,150 @@ void write_file(const std::string &path, const std::string &text, mode_t mode) {
   ASSERT_EQ(chmod(path.c_str(), mode), 0);
 }
 
-std::vector<std::string> read_lines(const std::string &path) {
-  std::vector<std::string> lines;
+Words read_lines(const std::string &path) {
+  Words lines;
   std::istringstream text(read_file(path));
   for (std::string line; std::getline(text, line);)
     lines.push_back(line);
   return lines;
 }
 
-std::string in_words_of_glibc(std::string text) {
-  for (const auto &[musl, error] :
-       {std::pair("Filename too long", ENAMETOOLONG),
-        {"No file descriptors available", EMFILE},
-        {"Out of memory", ENOMEM},
-        {"Symbolic link loop", ELOOP}})
-    for (size_t at; (at = text.find(musl)) != std::string::npos;)
-      text.replace(at, strlen(musl), strerror(error));
-  return text;
+// ---- Processes, as /proc shows them -----------------------------------------
+
+namespace {
+
+std::string proc(pid_t pid, const std::string &name) {
+  return "/proc/" + std::to_string(pid) + "/" + name;
 }
 
-Process::Process(const Launch &launch) {
+// The field of /proc/PID/stat with this number. The second field, the name in
+// parentheses, may contain blanks.
+std::string stat_field(pid_t pid, int number) {
+  const std::string text = read_file(proc(pid, "stat"));
+  std::string field;
+  if (const size_t end = text.rfind(") "); end != std::string::npos)
+    for (std::istringstream rest(text.substr(end + 2)); number > 2; --number)
+      rest >> field;
+  return field;
+}
+
+int exit_status(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int wait_for(pid_t pid) {
+  int status = -1;
+  while (waitpid(pid, &status, 0) == -1 && errno == EINTR) {
+  }
+  return exit_status(status);
+}
+
+} // namespace
+
+char process_state(pid_t pid) { return stat_field(pid, 3)[0]; }
+
+long process_stat(pid_t pid, int field) {
+  const std::string text = stat_field(pid, field);
+  return text.empty() ? -1 : std::stol(text);
+}
+
+bool is_alive(pid_t pid) {
+  const char state = process_state(pid);
+  const bool is_zombie = state == 'Z' || state == 'X';
+  return state != '\0' && !(is_zombie && process_stat(pid, 20) <= 1);
+}
+
+std::string process_status(pid_t pid, const std::string &key) {
+  for (const std::string &line : read_lines(proc(pid, "status")))
+    if (line.rfind(key + ":", 0) == 0) {
+      const size_t value = line.find_first_not_of(" \t", key.size() + 1);
+      return value == std::string::npos ? "" : line.substr(value);
+    }
+  return "";
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> children;
+  std::ifstream list(proc(pid, "task/" + std::to_string(pid) + "/children"));
+  for (pid_t child; list >> child;)
+    children.push_back(child);
+  return children;
+}
+
+std::vector<pid_t> zombies_of(pid_t pid) {
+  std::vector<pid_t> found = children_of(pid);
+  found.erase(
+      std::remove_if(found.begin(), found.end(),
+                     [](pid_t one) { return process_state(one) != 'Z'; }),
+      found.end());
+  return found;
+}
+
+std::map<int, std::string> descriptors_of(pid_t pid) {
+  std::map<int, std::string> found;
+  std::error_code error, gone;
+  for (fs::directory_iterator entry(proc(pid, "fd"), error);
+       !error && entry != fs::directory_iterator(); entry.increment(error))
+    found[std::stoi(entry->path().filename())] =
+        fs::read_symlink(entry->path(), gone);
+  return found;
+}
+
+pid_t writer(const std::string &path) {
+  const int file = open((path + ".lock").c_str(), O_RDONLY | O_CLOEXEC);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  const bool asked = file != -1 && fcntl(file, F_GETLK, &lock) == 0;
+  close(file);
+  return asked && lock.l_type != F_UNLCK ? lock.l_pid : -1;
+}
+
+void send_signal(pid_t pid, int number) {
+  ASSERT_GT(pid, 1);
+  ASSERT_EQ(kill(pid, number), 0) << strerror(errno);
+}
+
+void stop(pid_t pid, int signal) {
+  send_signal(pid, signal);
+  if (!eventually([pid] { return !is_alive(pid); })) {
+    ADD_FAILURE() << "PID " << pid << " does not exit";
+    kill(pid, SIGKILL);
+  }
+}
+
+void while_stopped(pid_t pid, const std::function<void()> &act) {
+  send_signal(pid, SIGSTOP);
+  EXPECT_TRUE(eventually([pid] { return process_state(pid) == 'T'; }));
+  act();
+  send_signal(pid, SIGCONT);
+}
+
+int in_a_child(const std::function<int()> &function) {
+  const pid_t pid = fork();
+  if (pid == 0)
+    _exit(function());
+  return pid == -1 ? -1 : wait_for(pid);
+}
+
+// ---- Starting a program -----------------------------------------------------
+
+std::string program() {
+  const char *named = getenv("PINGLOG");
+  return fs::canonical(named != nullptr
+                           ? fs::path(named)
+                           : fs::canonical("/proc/self/exe").parent_path() /
+                                 "../pinglog");
+}
+
+Process::Process(const Launch &launch)
+    : out_(launch.stdout_to), err_(launch.stderr_to) {
   // Choose the output files before the fork: the parent reads them later.
-  out_path_ = launch.stdout_to;
-  err_path_ = launch.stderr_to;
-  for (std::string *path : {&out_path_, &err_path_})
-    if (path->empty())
-      own_files_.push_back(*path = unique_file());
-  std::vector<std::string> words = {launch.executable};
-  words.insert(words.end(), launch.arguments.begin(), launch.arguments.end());
+  for (int i : {0, 1})
+    if (std::string &name = i == 0 ? out_ : err_; name.empty()) {
+      files_[i] = memfd_create("output", MFD_CLOEXEC);
+      name = proc(getpid(), "fd/" + std::to_string(files_[i]));
+    }
+  Words words = Words{launch.executable} + launch.arguments;
   std::vector<char *> argv;
   for (std::string &word : words)
     argv.push_back(word.data());
@@ -237,24 +207,20 @@ Process::Process(const Launch &launch) {
   pid_ = fork();
   if (pid_ != 0)
     return;
-  for (const auto &[fd, path] :
-       {std::pair<int, std::string>{1, out_path_}, {2, err_path_}}) {
-    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    if (file == -1 || dup2(file, fd) == -1)
+  for (int i : {0, 1}) {
+    const std::string &name = i == 0 ? out_ : err_;
+    const int file =
+        files_[i] != -1
+            ? files_[i]
+            : open(name.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+    if (dup2(file, i + 1) == -1)
       _exit(126);
-    close(file);
   }
-  const int null = open("/dev/null", O_RDONLY);
-  dup2(null, 0);
-  close(null);
-  if (launch.clear_environment)
-    clearenv();
+  dup2(open("/dev/null", O_RDONLY), 0);
   for (const auto &[name, value] : launch.environment)
     setenv(name.c_str(), value.c_str(), 1);
   if (!launch.directory.empty() && chdir(launch.directory.c_str()) == -1)
     _exit(126);
-  if (launch.umask)
-    umask(*launch.umask);
   const int executable = launch.user ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
   if (launch.user && (setgroups(0, nullptr) == -1 ||
                       setgid(*launch.user) == -1 || setuid(*launch.user) == -1))
@@ -291,25 +257,13 @@ Process::Process(const Launch &launch) {
   _exit(126);
 }
 
-void send_signal(pid_t pid, int number) {
-  ASSERT_GT(pid, 1);
-  ASSERT_EQ(kill(pid, number), 0) << strerror(errno);
-}
-
-void while_stopped(pid_t pid, const std::function<void()> &act) {
-  send_signal(pid, SIGSTOP);
-  EXPECT_TRUE(eventually([pid] { return process_state(pid) == 'T'; }));
-  act();
-  send_signal(pid, SIGCONT);
-}
-
 Process::~Process() {
   if (!reaped_ && pid_ > 0) {
     kill(pid_, SIGKILL);
     (void)wait_for(pid_);
   }
-  for (const std::string &path : own_files_)
-    unlink(path.c_str());
+  for (int file : files_)
+    close(file);
 }
 
 void Process::signal(int number) const {
@@ -317,16 +271,25 @@ void Process::signal(int number) const {
   send_signal(pid_, number);
 }
 
-std::string Process::out() const { return read_file(out_path_); }
-std::string Process::err() const {
-  return in_words_of_glibc(read_file(err_path_));
+// pinglog may have been built with musl.
+std::string in_words_of_glibc(std::string text) {
+  for (const auto &[musl, error] :
+       {std::pair("Filename too long", ENAMETOOLONG),
+        {"No file descriptors available", EMFILE},
+        {"Out of memory", ENOMEM},
+        {"Symbolic link loop", ELOOP}})
+    for (size_t at; (at = text.find(musl)) != std::string::npos;)
+      text.replace(at, strlen(musl), strerror(error));
+  return text;
 }
+
+std::string Process::err() const { return in_words_of_glibc(read_file(err_)); }
 
 bool Process::has_ended() {
   int status;
   if (!reaped_ && waitpid(pid_, &status, WNOHANG) == pid_) {
     reaped_ = true;
-    status_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    status_ = exit_status(status);
   }
   return reaped_;
 }
@@ -338,3 +301,90 @@ Result Process::wait(std::chrono::seconds bound) {
 }
 
 Result run(const Launch &launch) { return Process(launch).wait(); }
+
+// ---- Surroundings -----------------------------------------------------------
+
+bool unshare_anyhow(int flags) {
+  const std::string user = std::to_string(geteuid());
+  const std::string group = std::to_string(getegid());
+  if (unshare(flags) == 0)
+    return true;
+  if (unshare(CLONE_NEWUSER | flags) == -1)
+    return false;
+  for (const auto &[file, text] :
+       {std::pair<const char *, std::string>{"setgroups", "deny"},
+        {"uid_map", user + " " + user + " 1"},
+        {"gid_map", group + " " + group + " 1"}})
+    if (!(std::ofstream(proc(getpid(), file)) << text << "\n" << std::flush))
+      return false;
+  return true;
+}
+
+// Moves the test to mounts of its own. Returns the name of the call that
+// failed, or nullptr.
+static const char *leave_mounts() {
+  const fs::path directory = fs::current_path();
+  if (!unshare_anyhow(CLONE_NEWNS))
+    return "unshare";
+  // Make all mounts private: a shared one would propagate ours to others. In a
+  // chroot, first go to the namespace's root, because "/" may be no mount.
+  const int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int self = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+  if (setns(self, CLONE_NEWNS) == -1)
+    return "setns";
+  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == -1)
+    return "mount";
+  return fchdir(root) == 0 && chroot(".") == 0 && chdir(directory.c_str()) == 0
+             ? nullptr
+             : "chroot";
+}
+
+Mount::Mount(const std::string &directory, const char *options)
+    : directory_(directory) {
+  static bool has_left = false;
+  const char *failed = has_left ? nullptr : leave_mounts();
+  has_left = has_left || failed == nullptr;
+  if (failed == nullptr &&
+      mount("tmpfs", directory.c_str(), "tmpfs", 0, options) == -1)
+    failed = "tmpfs";
+  if (failed != nullptr)
+    why_ =
+        std::string("no mount namespace: ") + failed + ": " + strerror(errno);
+}
+
+Mount::~Mount() {
+  if (why_.empty())
+    (void)umount2(directory_.c_str(), MNT_DETACH);
+}
+
+Terminal::Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+  const char *name = nullptr;
+  if (master_ != -1 && grantpt(master_) == 0 && unlockpt(master_) == 0)
+    name = ptsname(master_);
+  if (name != nullptr && access(name, R_OK | W_OK) == 0)
+    name_ = name;
+  else
+    why_ = std::string("no terminal: ") + strerror(errno);
+}
+
+int Terminal::open_slave(int flags) const {
+  return open(name_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC | flags);
+}
+
+void Terminal::close() {
+  if (master_ != -1)
+    ::close(master_);
+  master_ = -1;
+}
+
+std::function<void()> Terminal::controls(bool standard_descriptors) const {
+  return [name = name_, standard_descriptors] {
+    const int terminal =
+        setsid() == -1 ? -1 : open(name.c_str(), O_RDWR | O_NOCTTY);
+    if (terminal == -1 || ioctl(terminal, TIOCSCTTY, 0) == -1)
+      _exit(126);
+    for (int fd = 0; fd <= 2 && standard_descriptors; ++fd)
+      (void)dup2(terminal, fd);
+    ::close(terminal);
+  };
+}

@@ -1,16 +1,329 @@
-// support.h - the headers that every test file needs.
+// support.h - what the tests are written with: a directory and a log for each
+// test (Sandbox), how to start a program (Launch), the started program
+// (Process), its files and its state in /proc, and its surroundings (mounts,
+// terminals). A test is a function in a class that derives from Sandbox.
 
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
-#include "log_checker.h"
-#include "process.h"
-#include "sandbox.h"
-#include "surroundings.h"
-
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <map>
+#include <memory>
+#include <optional>
+#include <poll.h>
 #include <random>
 #include <set>
+#include <string>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace fs = std::filesystem;
+using namespace ::testing; // the matchers
+using Words = std::vector<std::string>;
+
+Words operator+(Words words, const Words &more);
+
+// ---- Waiting ----------------------------------------------------------------
+
+// Calls the condition every few milliseconds until it is true, and returns
+// true. Returns false at the bound, which is long enough for a busy machine
+// and says nothing about how long the condition should take.
+[[nodiscard]] bool
+eventually(const std::function<bool()> &condition,
+           std::chrono::seconds bound = std::chrono::seconds(60));
+void sleep_ms(int milliseconds);
+// How many rounds a randomized test runs: the value of this environment
+// variable, or else the usual number.
+[[nodiscard]] int rounds(const char *variable, int usual);
+
+// ---- Files ------------------------------------------------------------------
+
+[[nodiscard]] std::string read_file(const std::string &path);
+void write_file(const std::string &path, const std::string &text,
+                mode_t mode = 0644);
+// The lines of a file without newlines. An unfinished last line counts too.
+[[nodiscard]] Words read_lines(const std::string &path);
+
+// ---- Processes, as /proc shows them -----------------------------------------
+
+// True if the process exists and is not a zombie. A zombie with other threads,
+// as under qemu, is alive: its files stay locked until the last thread ends.
+[[nodiscard]] bool is_alive(pid_t pid);
+// The state letter of /proc/PID/stat, or 0 if there is no such process.
+[[nodiscard]] char process_state(pid_t pid);
+// A numeric field of /proc/PID/stat, numbered from 1 as in proc(5).
+[[nodiscard]] long process_stat(pid_t pid, int field);
+// The value of this key in /proc/PID/status, "" if the key is missing.
+[[nodiscard]] std::string process_status(pid_t pid, const std::string &key);
+[[nodiscard]] std::vector<pid_t> children_of(pid_t pid);
+[[nodiscard]] std::vector<pid_t> zombies_of(pid_t pid);
+// Maps each open descriptor to the target of its link in /proc/PID/fd.
+[[nodiscard]] std::map<int, std::string> descriptors_of(pid_t pid);
+// The PID that holds the lock on this log's FILE.lock; -1 if there is none.
+[[nodiscard]] pid_t writer(const std::string &path);
+
+// kill(2), but fails the test for a PID of -1, which means every process.
+void send_signal(pid_t pid, int number);
+// Sends the signal and waits until the process is gone.
+void stop(pid_t pid, int signal = SIGTERM);
+// Calls act() while the process is stopped, so that the two cannot race.
+void while_stopped(pid_t pid, const std::function<void()> &act);
+// Calls the function in a child process and returns its result, 0 to 255.
+int in_a_child(const std::function<int()> &function);
+// While it exists, orphaned descendants of the test become the test's children.
+struct Subreaper {
+  Subreaper() { (void)prctl(PR_SET_CHILD_SUBREAPER, 1); }
+  ~Subreaper() { (void)prctl(PR_SET_CHILD_SUBREAPER, 0); }
+};
+
+// ---- Starting a program -----------------------------------------------------
+
+// The program under test: $PINGLOG, or else pinglog in the parent directory.
+std::string program();
+
+// How to start a process. What is not set is inherited from the test, except
+// signal settings and descriptors; standard input is /dev/null.
+struct Launch {
+  Words arguments; // without argv[0]
+  std::string executable = program();
+  std::string directory;                          // "": the test's own
+  std::map<std::string, std::string> environment; // overrides the test's own
+  std::vector<int> closed;                        // descriptors
+  std::vector<int> ignored;                       // signals
+  std::vector<int> blocked;                       // signals
+  std::optional<uid_t> user;                      // also the group
+  std::map<int, unsigned long> limits;            // RLIMIT_..., soft and hard
+  std::string stdout_to;                          // a file; "": captured
+  std::string stderr_to;                          // a file; "": captured
+  std::function<void()> before_exec; // in the child, before closed and limits
+};
+
+struct Result {
+  int status = -1; // exit status, or 128 + the signal's number
+  std::string out;
+  std::string err; // as glibc words errors
+};
+
+// Starts a process. If it still runs, the destructor kills it with SIGKILL.
+class Process {
+public:
+  explicit Process(const Launch &launch);
+  Process(const Process &) = delete;
+  Process &operator=(const Process &) = delete;
+  ~Process();
+
+  pid_t pid() const { return pid_; }
+  void signal(int number) const;
+  // What the process has written so far.
+  std::string out() const { return read_file(out_); }
+  std::string err() const;
+  // Waits until the process has exited; fails the test at the bound. Returns
+  // the output so far: a daemon that the process has started may write more.
+  Result wait(std::chrono::seconds bound = std::chrono::seconds(60));
+  [[nodiscard]] bool has_ended();
+
+private:
+  pid_t pid_ = -1;
+  bool reaped_ = false;
+  int status_ = -1;
+  int files_[2] = {-1, -1}; // captured output
+  std::string out_, err_;   // names of what has the output
+};
+
+[[nodiscard]] Result run(const Launch &launch);
+
+// ---- Surroundings -----------------------------------------------------------
+
+// unshare(2), if need be in a new user namespace that maps only this user.
+// Returns false with errno.
+[[nodiscard]] bool unshare_anyhow(int flags);
+
+// A tmpfs on this directory, which only the test and its processes see. The
+// first one moves the test to a mount namespace.
+class Mount {
+public:
+  explicit Mount(const std::string &directory, const char *options = "");
+  Mount(const Mount &) = delete;
+  Mount &operator=(const Mount &) = delete;
+  ~Mount();
+  const std::string &why() const { return why_; } // "" unless it has failed
+
+private:
+  std::string directory_;
+  std::string why_;
+};
+
+// A pseudoterminal, of which the test holds the master side.
+class Terminal {
+public:
+  Terminal();
+  Terminal(const Terminal &) = delete;
+  Terminal &operator=(const Terminal &) = delete;
+  ~Terminal() { close(); }
+
+  const std::string &why() const { return why_; } // "" unless it has failed
+  int master() const { return master_; }
+  const std::string &name() const { return name_; } // /dev/pts/3
+  int open_slave(int flags = 0) const;
+  void close(); // as when a terminal window is closed
+  // For Launch::before_exec: makes the process a session leader, this terminal
+  // its controlling terminal and, if wanted, its descriptors 0 to 2.
+  std::function<void()> controls(bool standard_descriptors = true) const;
+
+private:
+  int master_;
+  std::string name_;
+  std::string why_;
+};
+
+#define SKIP_IF_NO(thing)                                                      \
+  if (const std::string why = (thing).why(); !why.empty())                     \
+  GTEST_SKIP() << why
+
+// ---- The log ----------------------------------------------------------------
+
+constexpr char started_label[] = "pinglog started----:";
+constexpr char start_label[] = "start time---------:";
+constexpr char result_label[] = "ping result--------:";
+constexpr char end_label[] = "end of time--------:";
+constexpr char lost_label[] = "lines lost---------:";
+constexpr char outage_label[] = "ping outage--------:";
+constexpr char rename_label[] = "log not renamed----:";
+constexpr size_t label_size = sizeof start_label - 1;
+constexpr size_t time_size = 24; // Sun Nov 22 07:45:00 2026
+
+struct Account {
+  std::string fault; // "" if there is none
+  int lines = 0;     // those counted as lost included
+  int lost = 0;      // lines that are counted as lost
+};
+
+// Checks a log. Every line must have one of the labels, a newline and only
+// printable bytes. With 0 hosts, nothing more is checked. Otherwise, each cycle
+// must have a start line, one result line for each host, which its outage line
+// may follow, and an end line; starts stand between. Only the last cycle may be
+// shorter. Lost lines may be any. The counting ping's numbers must match the
+// cycles.
+[[nodiscard]] Account check_log(const std::string &path, int hosts = 0);
+
+// ---- The sandbox ------------------------------------------------------------
+
+constexpr uid_t nobody = 65534;
+
+// Every test has a directory of its own. The processes that it starts carry a
+// mark in their environment. At the end, the fixture kills each process that
+// still carries the mark, and fails the test.
+class Sandbox : public Test {
+protected:
+  Sandbox();
+  ~Sandbox() override;
+  // Skips the test if /proc is missing or no script can be executed. An
+  // override calls this function first, and returns if IsSkipped().
+  void SetUp() override;
+  void TearDown() override;
+
+  // The path of a file in the directory.
+  std::string path(const std::string &name) const {
+    return directory_ + "/" + name;
+  }
+  const std::string &log() const { return log_; }
+  void set_log(const std::string &name) { log_ = name; }
+  // Moves the log to a directory that a test may remove. Returns the directory.
+  std::string move_log();
+  // The processes of this test.
+  std::vector<pid_t> processes() const;
+
+  // Pings. pinglog runs them with the arguments -c 1 HOST, so the host is $3.
+  // Writes an executable shell script and returns its path.
+  std::string script(const std::string &name, const std::string &body) const;
+  // Prints an answer at once, in iputils' words: time=12.3 ms.
+  std::string answering_ping() const;
+  // Prints nothing and executes `sleep`, which runs until killed.
+  std::string silent_ping() const {
+    return script("silent", "exec sleep 1000");
+  }
+  // Prints a line of some 200 bytes and fails. The line begins with the number
+  // of times that this host has been pinged.
+  std::string counting_ping() const;
+  // How many cycles started the counting ping: the largest count of any host.
+  int cycles() const;
+  // Prints a line of 200 bytes and fails. For a host whose name begins with
+  // `held`, the ping first waits until release() is called for that host.
+  std::string held_ping() const;
+  void release(const std::string &host) const;
+  // Waits until this number of held pings have started (all), this number of
+  // them still run (left), and pinglog sleeps.
+  [[nodiscard]] bool is_left_with(size_t left, size_t all, pid_t pinglog) const;
+  // Names of 255 bytes, the longest that there may be.
+  static Words long_hosts(int count);
+
+  // The launch of any program in the sandbox, of `pinglog -o log() ARGUMENTS`,
+  // of that with -i 0.1, one host, and `true` as the ping: results are `ok`;
+  // of that with the counting ping and this many hosts: with long names, each
+  // result line has some 480 bytes.
+  Launch command(const std::string &executable, const Words &arguments) const;
+  Launch pinglog(const Words &arguments) const;
+  Launch quick(const Words &arguments = {}) const;
+  Launch counting(const Words &arguments, int hosts = 1,
+                  bool long_names = false) const;
+  Launch killer() const { return command(program(), {"-k", "-o", log()}); }
+  // Starts the daemon, expects "Daemon PID n" and exit status 0, and returns n.
+  // TearDown() stops the daemon if it still runs. Throws if there is no daemon:
+  // a test must not go on without a valid PID.
+  pid_t start_daemon(const Launch &launch);
+
+  // Expects exit status 1 and only this message, after `pinglog: `.
+  static void expect_failure(const Launch &launch, const std::string &message);
+  // Expects that a second start fails and names the process that has the lock.
+  void expect_refusal(pid_t holder) const;
+  std::string refusal(pid_t holder) const;
+  // Stops the process; expects exit status 0 and no message.
+  static void expect_end(Process &process);
+
+  // The log's lines, as glibc words errors.
+  Words log_lines() const;
+  // How many lines of the log have this text.
+  int count(const std::string &text) const;
+  // Waits until so many lines have this text, or so many more than now.
+  void await(const std::string &text, int wanted = 1) const;
+  void await_more(const std::string &text, int wanted = 1) const;
+  void await_cycles(int wanted) const { await_more(end_label, wanted); }
+  // The lines with this label, without label and time: "HOST ok 12.3 ms".
+  Words texts(const char *label) const;
+  Words results() const { return texts(result_label); }
+  Words outages() const { return texts(outage_label); }
+  // check_log() finds no fault, no line is lost, and no cycle lacks its end.
+  void expect_sound_log(int hosts = 0) const;
+
+  // Why pinglog cannot run here as nobody, or "" if it can.
+  std::string why_not_as_nobody() const;
+
+private:
+  std::string directory_;
+  std::string log_;
+  std::vector<pid_t> daemons_;
+};
+
+// Call this before you set Launch::user to nobody.
+#define SKIP_UNLESS_NOBODY_CAN_RUN()                                           \
+  if (const std::string why = why_not_as_nobody(); !why.empty())               \
+  GTEST_SKIP() << why
 
 #endif
