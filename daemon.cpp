@@ -13,28 +13,46 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-bool open_pipe(Descriptor &read_end, Descriptor &write_end) {
-  int ends[2];
-  if (pipe(ends) == -1)
-    return false;
-  read_end.reset(ends[0]);
-  write_end.reset(ends[1]);
-  return fcntl(ends[0], F_SETFD, FD_CLOEXEC) != -1 &&
+namespace {
+int launcher = -1; // the pipe on which the launcher waits, in the daemon
+} // namespace
+
+void replace(int &descriptor, int by) {
+  if (descriptor != -1)
+    (void)close(descriptor); // whatever it returns, the descriptor is gone
+  descriptor = by;
+}
+
+bool open_pipe(int (&ends)[2]) {
+  return pipe(ends) != -1 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) != -1 &&
          fcntl(ends[1], F_SETFD, FD_CLOEXEC) != -1;
 }
 
 bool reset_process(Inherited descriptors) {
-  // Descriptors above a limit that was lowered later are open too. To close
-  // 2^20 of them takes 0.14 s.
-  const long end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
-  for (int fd = STDERR_FILENO + 1; fd < end; ++fd)
-    if (descriptors == Inherited::close)
-      (void)close(fd); // most are not open
-    else
-      (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+  // Descriptors above a limit that was lowered later stay open, so look beyond
+  // the limit. poll() tells in one call which of many are open. It fails if the
+  // limit is below their number; then any of them may be open.
+  constexpr int block_size = 256;
+  const auto end =
+      static_cast<int>(std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20));
+  for (int first = STDERR_FILENO + 1; first < end; first += block_size) {
+    pollfd block[block_size];
+    for (int i = 0; i < block_size; ++i)
+      block[i] = {first + i, 0, 0};
+    const bool is_known = poll(block, block_size, 0) != -1;
+    for (const pollfd &each : block)
+      if (is_known && (each.revents & POLLNVAL) != 0)
+        continue;
+      else if (descriptors == Inherited::close)
+        (void)close(each.fd);
+      else
+        (void)fcntl(each.fd, F_SETFD, FD_CLOEXEC);
+  }
 
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
@@ -50,13 +68,14 @@ bool reset_process(Inherited descriptors) {
   while ((fd = open("/dev/null", O_RDWR)) <= STDERR_FILENO)
     if (fd == -1)
       return false;
-  const Descriptor null(fd);
-  return dup2(null.get(), STDIN_FILENO) != -1;
+  const bool is_null = dup2(fd, STDIN_FILENO) != -1;
+  (void)close(fd);
+  return is_null;
 }
 
-bool detach(Descriptor &launcher, const char *duty) {
-  Descriptor from_daemon;
-  if (!open_pipe(from_daemon, launcher))
+bool detach(const char *duty) {
+  int ends[2];
+  if (!open_pipe(ends))
     return false;
   // setsid() fails in a process group leader, which the launcher may be and its
   // child is not. The launcher waits for the daemon's PID. No signal has a
@@ -65,9 +84,9 @@ bool detach(Descriptor &launcher, const char *duty) {
   if (child == -1)
     return false;
   if (child > 0) {
-    launcher.reset();
+    (void)close(ends[1]);
     pid_t daemon;
-    const ssize_t size = read(from_daemon.get(), &daemon, sizeof daemon);
+    const ssize_t size = read(ends[0], &daemon, sizeof daemon);
     // The child has exited. Process 1 of a container may not reap it.
     (void)waitpid(child, nullptr, 0);
     if (size != sizeof daemon)
@@ -76,6 +95,8 @@ bool detach(Descriptor &launcher, const char *duty) {
     (void)dprintf(STDOUT_FILENO, "Daemon PID %ld %s\n", long{daemon}, duty);
     exit(EXIT_SUCCESS);
   }
+  (void)close(ends[0]);
+  launcher = ends[1];
   // The caller's directory may be on a disk that is to be unmounted.
   if (chdir("/") == -1)
     return false;
@@ -93,15 +114,15 @@ bool detach(Descriptor &launcher, const char *duty) {
   return child == 0;
 }
 
-bool ready(Descriptor &launcher) {
+bool ready() {
   // Errors went to the caller's terminal or pipe until now. Close it: a $(...)
   // or an ssh waits until nobody has its pipe open.
   for (int fd : {STDOUT_FILENO, STDERR_FILENO})
     if (dup2(STDIN_FILENO, fd) == -1)
       return false;
   const pid_t self = getpid();
-  const ssize_t size = write(launcher.get(), &self, sizeof self);
+  const ssize_t size = write(launcher, &self, sizeof self);
   const bool told = size == sizeof self || errno == EPIPE;
-  launcher.reset();
+  replace(launcher);
   return told;
 }

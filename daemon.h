@@ -7,29 +7,11 @@
 #ifndef DAEMON_H
 #define DAEMON_H
 
-#include <unistd.h>
-
-// Owns one descriptor and closes it; -1 is none.
-class Descriptor {
-public:
-  explicit Descriptor(int fd = -1) noexcept : fd_(fd) {}
-  Descriptor(const Descriptor &) = delete;
-  Descriptor &operator=(const Descriptor &) = delete;
-  ~Descriptor() { reset(); }
-
-  int get() const { return fd_; }
-  void reset(int fd = -1) {
-    if (fd_ >= 0)
-      (void)close(fd_); // whatever it returns, the descriptor is gone
-    fd_ = fd;
-  }
-
-private:
-  int fd_;
-};
+// Closes the descriptor and puts another in its place; -1 is none.
+void replace(int &descriptor, int by = -1);
 
 // Both ends close on exec. Returns false with errno of pipe(2) or fcntl(2).
-[[nodiscard]] bool open_pipe(Descriptor &read_end, Descriptor &write_end);
+[[nodiscard]] bool open_pipe(int (&ends)[2]);
 
 // A daemon closes the descriptors above standard error that it inherited
 // (daemon(7), step 1). A foreground program keeps them open until it executes
@@ -44,18 +26,18 @@ enum class Inherited { close, close_on_exec };
 [[nodiscard]] bool reset_process(Inherited descriptors);
 
 // Forks the daemon. On success, returns only in the daemon: without a
-// controlling terminal, not a session leader, in "/", with umask 0, and with
-// `launcher` to give to ready(). Once the daemon has called ready(), the
-// launcher prints "Daemon PID n DUTY" and exits with status 0. If the daemon
-// exits first, the launcher exits with status 1 and says nothing: the daemon
-// has to say why. Returns false with errno of pipe(2), fcntl(2), fork(2),
-// chdir(2) or setsid(2) in the process whose call failed. A forked process does
-// not inherit record locks: take them after this call.
-[[nodiscard]] bool detach(Descriptor &launcher, const char *duty);
+// controlling terminal, not a session leader, in "/", and with umask 0. Once
+// the daemon has called ready(), the launcher prints "Daemon PID n DUTY" and
+// exits with status 0. If the daemon exits first, the launcher exits with
+// status 1 and says nothing: the daemon has to say why. Returns false with
+// errno of pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2) in the process
+// whose call failed. A forked process does not inherit record locks: take them
+// after this call.
+[[nodiscard]] bool detach(const char *duty);
 
 // The daemon's last step: points standard output and error at /dev/null, which
 // standard input already is, and tells the launcher its PID. Returns false with
 // errno of dup2(2) or write(2). Block SIGPIPE: the launcher may have died.
-[[nodiscard]] bool ready(Descriptor &launcher);
+[[nodiscard]] bool ready();
 
 #endif

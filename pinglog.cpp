@@ -21,12 +21,12 @@
 #include <ctime>
 #include <fcntl.h>
 #include <initializer_list>
-#include <new>
 #include <poll.h>
 #include <string_view>
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <utility>
 extern char **environ; // POSIX, environ: no header has to declare it
 
@@ -73,8 +73,8 @@ bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
 // Called only at the start: nothing is ever freed.
-template <typename Type> Type *allocate(size_t count) noexcept {
-  void *memory = malloc(count * sizeof(Type));
+template <typename Type> Type *allocate(size_t count) {
+  void *const memory = calloc(count, sizeof(Type));
   if (memory == nullptr)
     die("memory", strerror(errno));
   return static_cast<Type *>(memory);
@@ -149,9 +149,9 @@ struct Verdict {
 struct Host {
   const char *name;
   pid_t pid = 0;         // of its ping; 0: none, or it has been waited for
-  Descriptor output{};   // open: the ping's result has not been logged
+  int output = -1;       // open: the ping's result has not been logged
   bool is_due = false;   // this cycle's ping waits for the one before to exit
-  int failures = 0;      // in a row; 3: three or more
+  int64_t failures = 0;  // in a row
   Verdict first = {};    // the first failure of the row
   time_t down_since = 0; // the start of that failure's cycle, for people
   int64_t down_ns = 0;   // the same on the monotonic clock, to measure
@@ -191,17 +191,18 @@ int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
 
 // Searches PATH once, before the directory changes.
 const char *find_command(const char *word) {
+  const bool is_file = strchr(word, '/') != nullptr;
   const char *path = getenv("PATH");
-  char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
-  const char *file = strchr(word, '/') != nullptr ? word : "";
-  while (access(file, X_OK) == -1) {
-    const char *directory = file == word ? nullptr : strtok(rest, ":");
-    if (directory == nullptr)
-      die(word, strerror(errno), " (use -e)");
-    file = format("%s/%s", directory, word);
-    rest = nullptr;
+  if (path == nullptr)
+    path = "/usr/bin:/sbin:/bin";
+  errno = ENOENT; // an empty list has no command
+  for (char *directory, *rest = format("%s", is_file ? "." : path);
+       (directory = strtok(rest, ":")) != nullptr; rest = nullptr) {
+    const char *const file = is_file ? word : format("%s/%s", directory, word);
+    if (access(file, X_OK) == 0)
+      return absolute(file);
   }
-  return absolute(file);
+  die(word, strerror(errno), " (use -e)");
 }
 
 void prepare_ping(const char *command) {
@@ -227,7 +228,7 @@ void add_host(const char *name) {
     refuse("bad host", name, "options come before hosts");
   if (name == end || end - name > 255 || !std::all_of(name, end, is_visible))
     refuse("bad host", name, "a host is 1 to 255 visible ASCII characters");
-  new (hosts_end++) Host{name};
+  *hosts_end++ = {name};
 }
 
 [[noreturn]] void print_and_exit(const char *text) {
@@ -288,43 +289,36 @@ void parse_options(int argc, char **argv) {
     prepare_ping(ping);
 }
 
-// True if the line has one of these words, other than in the host's own name.
-bool has(const char *line, const char *host,
-         std::initializer_list<const char *> words) {
-  const char *const name = strstr(line, host);
-  return std::any_of(words.begin(), words.end(), [=](const char *word) {
-    const char *const at = strstr(line, word);
-    return at != nullptr &&
-           (name == nullptr || name >= at + strlen(word) ||
-            at >= name + strlen(host) || strstr(word, host) != nullptr);
-  });
+// How well a line explains a failure; 0: not at all. Only a ping that has sent
+// prints statistics. What it said at its start is then not the reason.
+int rank(const char *line) {
+  const auto has = [line](std::initializer_list<const char *> words) {
+    return std::any_of(words.begin(), words.end(), [line](const char *word) {
+      return strstr(line, word) != nullptr;
+    });
+  };
+  if (begins_with(line, "PING") || begins_with(line, "Ping ") ||
+      begins_with(line, "--- ") || line[strspn(line, " ?")] == '\0')
+    return 0;
+  if (has({"ERROR: ld.so:", " warning:", "Warning:", "WARNING:", "socktype:",
+           "Address family not supported", " Redirect "}))
+    return 1; // a notice
+  if (has({"from ", "From ", ": sendto:", ": sendmsg:", ": sending ", ": recv",
+           "local error"}))
+    return 4; // about the answer or about sending
+  return has({"packets transmitted"}) && !begins_with(line, "0 ") ? 3 : 2;
 }
 
-// The line that explains a failure, or nullptr. A ping that printed statistics
-// has sent: the reason is the first line about an answer or about sending, or
-// else the statistics. Any other ping died early: the reason is the first line
-// that is no notice; or else, unless pinglog had to end it, the first notice.
-const char *find_reason(char *output, const char *host, bool is_overdue) {
-  const bool has_sent = strstr(output, "packets transmitted") != nullptr &&
-                        strstr(output, "\n0 packets transmitted") == nullptr;
-  const char *other = nullptr;
-  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr) {
-    if (begins_with(line, "PING") || begins_with(line, "Ping ") ||
-        begins_with(line, "--- ") || line[strspn(line, " ?")] == '\0')
-      continue;
-    const bool is_notice =
-        has(line, host,
-            {"ERROR: ld.so:", "arning:", "WARNING:", "socktype:",
-             "Address family not supported", " Redirect "});
-    const bool is_of_packet =
-        has(line, host, {"from ", "From ", ": send", ": recv", "local error"});
-    if (!is_notice && (is_of_packet || !has_sent))
-      return line;
-    if (has_sent ? strstr(line, "packets transmitted") != nullptr
-                 : other == nullptr && !is_overdue)
-      other = line;
-  }
-  return other;
+// The first of the lines that explain best, or nullptr.
+const char *find_reason(char *output, bool is_overdue) {
+  const char *reason = nullptr;
+  int best = is_overdue ? 1 : 0; // pinglog ended it, whatever the notice says
+  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr)
+    if (const int own = rank(line); own > best) {
+      best = own;
+      reason = line;
+    }
+  return reason;
 }
 
 // The number in `time=12.3 ms`, or else nothing. A time above the interval is
@@ -336,8 +330,7 @@ std::string_view find_time(const char *output) {
   time += strlen("time=");
   time += strspn(time, " ");
   const size_t length = strspn(time, ".0123456789");
-  if (!is_digit(*time) || length + strlen(" ms") > longest_reason ||
-      !begins_with(time + length, " ms") ||
+  if (!is_digit(*time) || length > 20 || !begins_with(time + length, " ms") ||
       strtol(time, nullptr, 10) > options.interval_ns / 1'000'000)
     return {};
   return {time, length};
@@ -352,8 +345,7 @@ Verdict verdict(bool answered, const char *form, Values... values) {
 
 // An overdue ping is one that pinglog had to end. The output is made printable:
 // a remote host wrote part of it.
-Verdict judge(char *output, ssize_t size, const char *host, int status,
-              bool is_overdue) {
+Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
   for (ssize_t i = 0; i < size; ++i)
     if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n')
       output[i] = '?';
@@ -367,7 +359,7 @@ Verdict judge(char *output, ssize_t size, const char *host, int status,
                    time.data());
   if (status == 0 && !is_lost)
     return {true, "ok"};
-  if (const char *reason = find_reason(output, host, is_overdue))
+  if (const char *reason = find_reason(output, is_overdue))
     return verdict(false, "fail %s", reason);
   if (is_overdue)
     return verdict(false, "fail no answer in %g s",
@@ -382,266 +374,255 @@ constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
 constexpr char reader_is_gone[] = "its reader is gone";
 
 // True if this is the file that has the name now.
-bool has_name(const Descriptor &file, const char *path) {
+bool has_name(int file, const char *path) {
   struct stat open, named;
-  return fstat(file.get(), &open) == 0 && lstat(path, &named) == 0 &&
+  return fstat(file, &open) == 0 && lstat(path, &named) == 0 &&
          open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
-// A queue of lines, and the file that has the log's name now, or standard
-// output. The file gets whole lines only. Lines that cannot be written wait.
-// Those that do not fit are dropped, and a line in the log says how many.
-//
+// The log: a queue of lines, and the file that has the log's name now, or
+// standard output. The file gets whole lines only. Lines that cannot be written
+// wait. Those that do not fit are dropped, and a line says how many.
+int log_file = -1;
+int rename_error = 0; // of the last attempt
+char queue[64 * 1024];
+size_t queued = 0;
+long lost = 0; // lines, after those in the queue
+
 // A record lock on FILE.lock makes pinglog the only writer. The kernel releases
 // it when pinglog dies. The log itself does not serve: others may rename or
 // lock it, and closing any of its descriptors would drop the lock (POSIX).
-class Log {
-public:
-  // Takes the lock and opens the log, or dies: in this order, because a refused
-  // start must not make a log that the running pinglog may not write.
-  void open() {
-    if (!options.to_stdout) {
-      if (const char *reason = obstacle())
-        die(options.file, reason);
-      keep_lock(true);
-      if (const char *reason = get_ready(0))
-        die(options.file, reason, options.hint);
-      return;
-    }
-    // A terminal with less room than a line blocks, although poll() reports
-    // room. O_NONBLOCK would also change what the shell has: open it anew.
-    if (const char *terminal = ttyname(STDOUT_FILENO))
-      file_.reset(::open(terminal, O_WRONLY | careful));
-    if (file_.get() == -1)
-      file_.reset(STDOUT_FILENO);
-  }
+int lock_file = -1;
 
-  // Stops the pinglog that has the lock, and waits until it has released it.
-  int stop_writer() {
-    constexpr char hint[] = " (only its owner or root can stop it)";
-    lock_.reset(::open(options.lock, O_RDONLY | careful));
-    if (lock_.get() == -1 && errno != ENOENT)
-      die(options.lock, strerror(errno), errno == EACCES ? hint : "");
-    const pid_t pid = writer();
-    if (pid == 0)
-      die(options.file, "no pinglog writes it here", options.hint);
-    if (kill(pid, SIGTERM) == -1 && errno != ESRCH)
-      die(format("PID %ld", long{pid}), strerror(errno), hint);
-    (void)kill(pid, SIGCONT); // stopped, it would not see SIGTERM
-    for (int tries = 0; writer() == pid; ++tries) {
-      if (tries == 1000)
-        die(options.file, "its writer does not exit");
-      (void)poll(nullptr, 0, 10);
-    }
-    return EXIT_SUCCESS;
-  }
+// The owner of the lock's file if that is a stranger, or else 0: the owner of
+// the directory is none, who owns each file on some file systems.
+uid_t stranger() {
+  struct stat file, directory = {}; // root is no stranger
+  (void)stat(options.directory, &directory);
+  const bool is_ours = fstat(lock_file, &file) == -1 ||
+                       file.st_uid == geteuid() ||
+                       file.st_uid == directory.st_uid;
+  return is_ours ? 0 : file.st_uid;
+}
 
-  // Takes the lock, again if its file was removed or replaced. If another
-  // process has it, dies. But a stranger, who can make the file in /tmp, must
-  // not end a running pinglog. Without locks in the file system, log anyway.
-  void keep_lock(bool is_start) {
-    if (options.to_stdout || has_name(lock_, options.lock))
-      return;
-    // With O_CREAT, Linux may refuse another user's file in /tmp.
-    int lock = ::open(options.lock, O_RDWR | careful);
-    if (lock == -1 && errno == ENOENT)
-      lock = ::open(options.lock, O_RDWR | O_CREAT | careful, 0600);
-    if (lock == -1 && is_start)
-      die(options.lock, strerror(errno), options.hint);
-    if (lock == -1)
-      return;
-    lock_.reset(lock);
-    struct flock whole = {}; // the whole file
-    whole.l_type = F_WRLCK;
-    if (fcntl(lock, F_SETLK, &whole) == 0 ||
-        (errno != EAGAIN && errno != EACCES))
-      return;
-    if (!is_start && stranger() != 0)
-      return lock_.reset(); // the next cycle tries again
-    const long pid = writer();
-    die(options.file,
-        pid != 0 ? format("already written by PID %ld (-k stops it)", pid)
-                 : "locked by an unknown process, perhaps in another container "
-                   "or on another machine");
-  }
+// The process that has the lock, or 0. One that only reads is no pinglog; one
+// in another container has no PID here. Dies if a stranger chose the process.
+pid_t writer() {
+  struct flock lock = {}; // the whole file
+  lock.l_type = F_WRLCK;
+  if (fcntl(lock_file, F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
+    return 0;
+  if (const uid_t owner = stranger())
+    die(options.lock, format("user %ld owns it, and PID %ld has locked it",
+                             static_cast<long>(owner), long{lock.l_pid}));
+  return lock.l_type == F_WRLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
+}
 
-  // Renames the file if it has reached half of the limit. Logs each reason of a
-  // failure once; until then, the file grows.
-  void rotate() {
-    struct stat status;
-    if (options.to_stdout || options.limit == 0 ||
-        fstat(file_.get(), &status) == -1 ||
-        status.st_size < options.limit / 2 || !has_name(file_, options.file))
-      return;
-    const int error = rename(options.file, options.old_file) == -1 ? errno : 0;
-    // If both names are links to one file, rename() does nothing.
-    if (error == 0 && has_name(file_, options.file))
-      (void)unlink(options.file); // the next cycle tries again
-    if (error != std::exchange(rename_error_, error) && error != 0)
-      add(rename_label, time(nullptr), strerror(error));
-  }
+// Takes the lock, again if its file was removed or replaced. If another process
+// has it, dies. But a stranger, who can make the file in /tmp, must not end a
+// running pinglog. Without locks in the file system, log anyway.
+void keep_lock(bool is_start) {
+  if (has_name(lock_file, options.lock))
+    return;
+  // With O_CREAT, Linux may refuse another user's file in /tmp.
+  int lock = open(options.lock, O_RDWR | careful);
+  if (lock == -1 && errno == ENOENT)
+    lock = open(options.lock, O_RDWR | O_CREAT | careful, 0600);
+  if (lock == -1 && is_start)
+    die(options.lock, strerror(errno), options.hint);
+  if (lock == -1)
+    return;
+  replace(lock_file, lock);
+  struct flock whole = {}; // the whole file
+  whole.l_type = F_WRLCK;
+  if (fcntl(lock_file, F_SETLK, &whole) == 0 ||
+      (errno != EAGAIN && errno != EACCES))
+    return;
+  if (!is_start && stranger() != 0)
+    return replace(lock_file); // the next cycle tries again
+  const long pid = writer();
+  die(options.file,
+      pid != 0 ? format("already written by PID %ld (-k stops it)", pid)
+               : "locked by an unknown process, perhaps in another container "
+                 "or on another machine");
+}
 
-  void add(const char *label, time_t time, const char *text = "") {
-    if (sizeof queue_ - queued_ < longest_line)
-      (void)flush(0);
-    const size_t left = sizeof queue_ - queued_;
-    char stamp[32]; // ctime_r() needs 26, of which the newline is left out
-    const int size =
-        snprintf(queue_ + queued_, left, "%s%.24s%s%s\n", label,
-                 ctime_r(&time, stamp), text[0] != '\0' ? " " : "", text);
-    // Once a line is lost, drop all until the count has been written.
-    if (lost_ > 0 || static_cast<size_t>(size) >= left)
-      ++lost_;
-    else
-      queued_ += static_cast<size_t>(size);
+// Stops the pinglog that has the lock, and waits until it has released it.
+int stop_writer() {
+  constexpr char hint[] = " (only its owner or root can stop it)";
+  lock_file = open(options.lock, O_RDONLY | careful);
+  if (lock_file == -1 && errno != ENOENT)
+    die(options.lock, strerror(errno), errno == EACCES ? hint : "");
+  const pid_t pid = writer();
+  if (pid == 0)
+    die(options.file, "no pinglog writes it here", options.hint);
+  if (kill(pid, SIGTERM) == -1 && errno != ESRCH)
+    die(format("PID %ld", long{pid}), strerror(errno), hint);
+  (void)kill(pid, SIGCONT); // stopped, it would not see SIGTERM
+  for (int tries = 0; writer() == pid; ++tries) {
+    if (tries == 1000)
+      die(options.file, "its writer does not exit");
+    (void)poll(nullptr, 0, 10);
   }
+  return EXIT_SUCCESS;
+}
 
-  // Writes the queue. Returns the reason why lines are left, or nullptr.
-  const char *flush(int patience_ms) {
-    const char *reason = nullptr;
-    bool has_outage = false;
-    while (reason == nullptr && (queued_ > 0 || lost_ > 0)) {
-      if (queued_ == 0)
-        queued_ =
-            static_cast<size_t>(snprintf(queue_, sizeof queue_, "%s%ld\n",
-                                         lost_label, std::exchange(lost_, 0)));
-      if ((reason = get_ready(patience_ms)) != nullptr)
-        break;
-      const size_t line_size = strcspn(queue_, "\n") + 1;
-      const ssize_t size = write(file_.get(), queue_, line_size);
-      const auto written = static_cast<size_t>(std::max<ssize_t>(size, 0));
-      if (written == 0)
-        reason = strerror(errno);
-      else if (written < line_size &&
-               cut_off(lseek(file_.get(), 0, SEEK_CUR) - size))
-        reason = strerror(ENOSPC); // or a limit: only another write would tell
-      else {
-        has_outage = has_outage || begins_with(queue_, outage_label);
-        queued_ -= written;
-        (void)memmove(queue_, queue_ + written, queued_);
-      }
-    }
-    // Somebody may pull the plug because the line is down.
-    if (has_outage && !options.to_stdout)
-      (void)fsync(file_.get());
-    return reason;
-  }
+// Fails on a pipe, for which lseek() has made the size negative, too.
+[[nodiscard]] bool cut_off(off_t size) {
+  const bool is_cut = ftruncate(log_file, size) == 0;
+  if (is_cut)
+    (void)lseek(log_file, size, SEEK_SET);
+  return is_cut;
+}
 
-  // Makes sure that the open file is the one that has the name now, or waits
-  // until standard output takes a line: a pipe that is not read must not stall
-  // the pings. Returns the reason of a failure, or nullptr.
-  const char *get_ready(int patience_ms) {
-    if (options.to_stdout) {
-      pollfd output = {file_.get(), POLLOUT, 0};
-      if (poll(&output, 1, patience_ms) != 1)
-        return "its reader has stalled";
-      if ((output.revents & (POLLERR | POLLHUP)) == 0)
-        return nullptr;
-      stop_requested = 1;
-      return reader_is_gone;
-    }
-    if (has_name(file_, options.file))
+// After a kill or a power cut: cuts off NULs and then an unfinished line of
+// pinglog; other text gets a newline. Returns false with errno.
+[[nodiscard]] bool repair() {
+  const off_t end = lseek(log_file, 0, SEEK_END);
+  off_t size = end;
+  char tail[longest_line];
+  while (size > 0 && pread(log_file, tail, 1, size - 1) == 1 && tail[0] == '\0')
+    --size;
+  const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
+  const auto length = static_cast<size_t>(size - from);
+  if (end == -1 || pread(log_file, tail, length, from) != size - from)
+    return false;
+  const size_t line = std::string_view(tail, length).rfind('\n') + 1;
+  const size_t torn = length - line;
+  const bool is_ours =
+      torn < sizeof tail && // no line of pinglog is as long
+      std::any_of(std::begin(labels), std::end(labels), [&](const char *l) {
+        return memcmp(tail + line, l, std::min(torn, strlen(l))) == 0;
+      });
+  if (is_ours)
+    size -= static_cast<off_t>(torn);
+  const bool is_cut = size == end || cut_off(size);
+  return (is_cut && is_ours) || write(log_file, "\n", 1) == 1;
+}
+
+// Returns the reason why the log's name cannot be used, or nullptr.
+const char *obstacle() {
+  struct stat named;
+  return lstat(options.file, &named) == -1 || S_ISREG(named.st_mode)
+             ? nullptr
+             : "not a regular file (for standard output, -f -o -)";
+}
+
+// Makes sure that the open file is the one that has the name now, or waits
+// until standard output takes a line: a pipe that is not read must not stall
+// the pings. Returns the reason of a failure, or nullptr.
+const char *check_output(int patience_ms = 0) {
+  if (options.to_stdout) {
+    pollfd output = {log_file, POLLOUT, 0};
+    if (poll(&output, 1, patience_ms) != 1)
+      return "its reader has stalled";
+    if ((output.revents & (POLLERR | POLLHUP)) == 0)
       return nullptr;
+    stop_requested = 1;
+    return reader_is_gone;
+  }
+  if (has_name(log_file, options.file))
+    return nullptr;
+  if (const char *reason = obstacle())
+    return reason;
+  replace(log_file,
+          open(options.file, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
+  rename_error = 0; // each file says why it is not renamed
+  if (log_file != -1 && repair())
+    return nullptr;
+  const char *const reason = strerror(errno);
+  replace(log_file); // or the next line would be appended to a torn one
+  return reason;
+}
+
+// Writes the queue. Returns the reason why lines are left, or nullptr.
+const char *flush_log(int patience_ms = 0) {
+  const char *reason = nullptr;
+  bool has_outage = false;
+  while (reason == nullptr && (queued > 0 || lost > 0)) {
+    if (queued == 0)
+      queued = static_cast<size_t>(snprintf(
+          queue, sizeof queue, "%s%ld\n", lost_label, std::exchange(lost, 0)));
+    if ((reason = check_output(patience_ms)) != nullptr)
+      break;
+    const size_t line_size = strcspn(queue, "\n") + 1;
+    const ssize_t size = write(log_file, queue, line_size);
+    const auto written = static_cast<size_t>(std::max<ssize_t>(size, 0));
+    if (written == 0)
+      reason = strerror(errno);
+    else if (written < line_size &&
+             cut_off(lseek(log_file, 0, SEEK_CUR) - size))
+      reason = strerror(ENOSPC); // or a limit: only another write would tell
+    else {
+      has_outage = has_outage || begins_with(queue, outage_label);
+      queued -= written;
+      (void)memmove(queue, queue + written, queued);
+    }
+  }
+  // Somebody may pull the plug because the line is down.
+  if (has_outage && !options.to_stdout)
+    (void)fsync(log_file);
+  return reason;
+}
+
+void add_line(const char *label, time_t time, const char *text = "") {
+  if (sizeof queue - queued < longest_line)
+    (void)flush_log();
+  const size_t left = sizeof queue - queued;
+  char stamp[32]; // ctime_r() needs 26, of which the newline is left out
+  const int size =
+      snprintf(queue + queued, left, "%s%.24s%s%s\n", label,
+               ctime_r(&time, stamp), text[0] != '\0' ? " " : "", text);
+  // Once a line is lost, drop all until the count has been written.
+  if (lost > 0 || static_cast<size_t>(size) >= left)
+    ++lost;
+  else
+    queued += static_cast<size_t>(size);
+}
+
+// Renames the file if it has reached half of the limit. Logs each reason of a
+// failure once; until then, the file grows.
+void rotate() {
+  struct stat status;
+  if (options.limit == 0 || fstat(log_file, &status) == -1 ||
+      status.st_size < options.limit / 2 || !has_name(log_file, options.file))
+    return;
+  const int error = rename(options.file, options.old_file) == -1 ? errno : 0;
+  // If both names are links to one file, rename() does nothing.
+  if (error == 0 && has_name(log_file, options.file))
+    (void)unlink(options.file); // the next cycle tries again
+  if (error != std::exchange(rename_error, error) && error != 0)
+    add_line(rename_label, time(nullptr), strerror(error));
+}
+
+// Takes the lock and opens the log, or dies: in this order, because a refused
+// start must not make a log that the running pinglog may not write.
+void open_log() {
+  if (!options.to_stdout) {
     if (const char *reason = obstacle())
-      return reason;
-    file_.reset(
-        ::open(options.file, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
-    rename_error_ = 0; // each file says why it is not renamed
-    if (file_.get() != -1 && repair())
-      return nullptr;
-    const char *const reason = strerror(errno);
-    file_.reset(); // or the next line would be appended to a torn one
-    return reason;
+      die(options.file, reason);
+    keep_lock(true);
+    if (const char *reason = check_output())
+      die(options.file, reason, options.hint);
+    return;
   }
+  // A terminal with less room than a line blocks, although poll() reports
+  // room. O_NONBLOCK would also change what the shell has: open it anew.
+  if (const char *terminal = ttyname(STDOUT_FILENO))
+    log_file = open(terminal, O_WRONLY | careful);
+  if (log_file == -1)
+    log_file = STDOUT_FILENO;
+}
 
-private:
-  // Returns the reason why the log's name cannot be used, or nullptr.
-  const char *obstacle() const {
-    struct stat named;
-    return lstat(options.file, &named) == -1 || S_ISREG(named.st_mode)
-               ? nullptr
-               : "not a regular file (for standard output, -f -o -)";
-  }
-
-  // The owner of the lock's file if that is a stranger, or else 0: the owner of
-  // the directory is none, who owns each file on some file systems.
-  uid_t stranger() const {
-    struct stat file, directory = {}; // root is no stranger
-    (void)stat(options.directory, &directory);
-    const bool is_ours = fstat(lock_.get(), &file) == -1 ||
-                         file.st_uid == geteuid() ||
-                         file.st_uid == directory.st_uid;
-    return is_ours ? 0 : file.st_uid;
-  }
-
-  // The process that has the lock, or 0. One that only reads is no pinglog; one
-  // in another container has no PID here. Dies if a stranger chose the process.
-  pid_t writer() const {
-    struct flock lock = {}; // the whole file
-    lock.l_type = F_WRLCK;
-    if (fcntl(lock_.get(), F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
-      return 0;
-    if (const uid_t owner = stranger())
-      die(options.lock, format("user %ld owns it, and PID %ld has locked it",
-                               static_cast<long>(owner), long{lock.l_pid}));
-    return lock.l_type == F_WRLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
-  }
-
-  // After a kill or a power cut: cuts off NULs and then an unfinished line of
-  // pinglog; other text gets a newline. Returns false with errno.
-  [[nodiscard]] bool repair() {
-    const off_t end = lseek(file_.get(), 0, SEEK_END);
-    if (end == -1)
-      return false;
-    off_t size = end;
-    char tail[longest_line];
-    size_t length; // of the tail, without NULs
-    size_t nuls;
-    do {
-      const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-      const auto most = static_cast<size_t>(size - from);
-      if (pread(file_.get(), tail, most, from) != static_cast<ssize_t>(most))
-        return false;
-      length = std::string_view(tail, most).find_last_not_of('\0') + 1;
-      nuls = most - length;
-      size -= static_cast<off_t>(nuls);
-    } while (nuls > 0 && size > 0);
-    const size_t line = std::string_view(tail, length).rfind('\n') + 1;
-    const size_t torn = length - line;
-    const bool is_ours =
-        torn < sizeof tail && // no line of pinglog is as long
-        std::any_of(std::begin(labels), std::end(labels), [&](const char *l) {
-          return memcmp(tail + line, l, std::min(torn, strlen(l))) == 0;
-        });
-    if (is_ours)
-      size -= static_cast<off_t>(torn);
-    const bool is_cut = size == end || cut_off(size);
-    return (is_cut && is_ours) || write(file_.get(), "\n", 1) == 1;
-  }
-
-  // Fails on a pipe, for which lseek() has made the size negative, too.
-  [[nodiscard]] bool cut_off(off_t size) {
-    const bool is_cut = ftruncate(file_.get(), size) == 0;
-    if (is_cut)
-      (void)lseek(file_.get(), size, SEEK_SET);
-    return is_cut;
-  }
-
-  Descriptor lock_;
-  Descriptor file_;
-  int rename_error_ = 0; // of the last attempt
-  size_t queued_ = 0;
-  long lost_ = 0; // lines, after those in the queue
-  char queue_[64 * 1024];
-} &ping_log = *new (allocate<Log>(1)) Log; // never destroyed
-
-time_t start_time; // of the cycle, for people
+// The cycle.
+time_t start_time; // for people
 int64_t start_ns;  // the same on the monotonic clock
 int64_t end_ns;
-bool is_full;   // log all results, not only changes
-bool is_logged; // the start line has been logged
+bool is_full;    // log all results, not only changes
+bool is_logged;  // the start line has been logged
+bool is_overdue; // pinglog is ending the pings that have not ended
 
-bool is_in_flight(const Host &host) { return host.output.get() != -1; }
+bool is_in_flight(const Host &host) { return host.output != -1; }
 
 // Logs the result in a full cycle or if it is a change, and the outage that it
 // begins or ends. Pings that end because pinglog stops have no result.
@@ -651,7 +632,7 @@ void log_result(Host &host, const Verdict &verdict) {
   const time_t wall = time(nullptr);
   const bool is_change = verdict.answered == (host.failures > 0);
   const bool was_down = verdict.answered && host.failures >= 2;
-  host.failures = verdict.answered ? 0 : std::min(host.failures + 1, 3);
+  host.failures = verdict.answered ? 0 : host.failures + 1;
   if (host.failures == 1) {
     host.first = verdict;
     host.down_since = start_time;
@@ -660,10 +641,10 @@ void log_result(Host &host, const Verdict &verdict) {
   if (!is_full && !is_change && host.failures != 2)
     return;
   if (!std::exchange(is_logged, true))
-    ping_log.add(start_label, start_time);
+    add_line(start_label, start_time);
   char text[longest_line];
   (void)snprintf(text, sizeof text, "%s %s", host.name, verdict.text);
-  ping_log.add(result_label, wall, text);
+  add_line(result_label, wall, text);
   if (host.failures != 2 && !was_down)
     return;
   char state[32] = "is down";
@@ -676,14 +657,14 @@ void log_result(Host &host, const Verdict &verdict) {
   (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
                  ctime_r(&host.down_since, since),
                  host.first.text + strlen("fail "));
-  ping_log.add(outage_label, wall, text);
+  add_line(outage_label, wall, text);
 }
 
-void report(Host &host, int status, bool is_overdue) {
+void report(Host &host, int status) {
   char output[4096] = ""; // more than pings print for one packet
-  const ssize_t size = read(host.output.get(), output, sizeof output - 1);
-  host.output.reset();
-  log_result(host, judge(output, size, host.name, status, is_overdue));
+  const ssize_t size = read(host.output, output, sizeof output - 1);
+  replace(host.output);
+  log_result(host, judge(output, size, status, is_overdue));
 }
 
 [[noreturn]] void exec_ping(const char *host, int output) {
@@ -703,23 +684,25 @@ void report(Host &host, int status, bool is_overdue) {
 // A ping leads a process group of its own, which is killed when the ping ends.
 void start_ping(Host &host) {
   host.is_due = false;
-  Descriptor write_end;
-  const bool made = open_pipe(host.output, write_end) &&
-                    fcntl(host.output.get(), F_SETFL, O_NONBLOCK) != -1 &&
-                    fcntl(write_end.get(), F_SETFL, O_NONBLOCK) != -1;
+  int ends[2] = {-1, -1};
+  const bool made = open_pipe(ends) &&
+                    fcntl(ends[0], F_SETFL, O_NONBLOCK) != -1 &&
+                    fcntl(ends[1], F_SETFL, O_NONBLOCK) != -1;
   const pid_t pid = made ? fork() : -1;
   if (pid == 0)
-    exec_ping(host.name, write_end.get());
+    exec_ping(host.name, ends[1]);
+  const char *const reason = strerror(errno);
+  replace(ends[1]);
   host.pid = std::max<pid_t>(pid, 0);
+  host.output = ends[0];
   if (pid != -1)
     return;
-  const char *const reason = strerror(errno);
-  host.output.reset();
+  replace(host.output);
   log_result(host, verdict(false, "fail %s: %s", ping_words[0], reason));
 }
 
 // Waits for a signal, at most until this time, reaps ended pings and logs them.
-void wait_until(int64_t time, bool is_overdue = false) {
+void wait_and_reap(int64_t time) {
   const int64_t left = std::max(time - now(), int64_t{0});
   const timespec timeout = {static_cast<time_t>(left / second_ns),
                             static_cast<long>(left % second_ns)};
@@ -736,12 +719,12 @@ void wait_until(int64_t time, bool is_overdue = false) {
     (void)kill(-pid, SIGKILL);
     host->pid = 0;
     if (is_in_flight(*host))
-      report(*host, status, is_overdue);
+      report(*host, status);
     else if (host->is_due && !stop_requested &&
              end_ns - now() >= options.interval_ns / 2)
       start_ping(*host);
   }
-  (void)ping_log.flush(0); // if that fails, the next call tries again
+  (void)flush_log(); // if that fails, the next call tries again
 }
 
 // A host never has two pings. If one has survived SIGKILL, the next one waits.
@@ -752,18 +735,20 @@ void start_cycle(bool full) {
   // Cycles end on a grid, and last at least half an interval.
   end_ns += (start_ns - end_ns + interval * 3 / 2) / interval * interval;
   is_full = is_logged = full;
+  is_overdue = false;
   if (full)
-    ping_log.add(start_label, start_time);
+    add_line(start_label, start_time);
   for (Host *host = hosts; host < hosts_end && !stop_requested; ++host) {
     host->is_due = host->pid != 0;
     if (!host->is_due)
       start_ping(*host);
     if ((host - hosts) % 16 == 0)
-      wait_until(0); // lets signals in, and reaps the pings that have ended
+      wait_and_reap(0); // lets signals in, and reaps the pings that have ended
   }
 }
 
-void finish_cycle(bool is_last) {
+void finish_cycle() {
+  is_overdue = true;
   // SIGINT makes a ping print its statistics. Some ignore it.
   int64_t grace_ns = std::min(options.interval_ns / 4, second_ns / 10);
   for (int number : {SIGINT, SIGKILL}) {
@@ -774,16 +759,16 @@ void finish_cycle(bool is_last) {
       }
     const int64_t deadline = now() + grace_ns;
     while (deadline > now() && std::any_of(hosts, hosts_end, is_in_flight))
-      wait_until(deadline, true);
+      wait_and_reap(deadline);
     grace_ns = second_ns / 2;
   }
   for (Host *host = hosts; host < hosts_end; ++host)
     if (is_in_flight(*host)) // judge it as if SIGKILL had ended it
-      report(*host, SIGKILL, true);
+      report(*host, SIGKILL);
     else if (std::exchange(host->is_due, false))
       log_result(*host, {false, "fail the ping before has not exited in time"});
-  if (is_logged || is_last || stop_requested) // so the log shows the exit
-    ping_log.add(end_label, time(nullptr));
+  if (is_logged)
+    add_line(end_label, time(nullptr));
 }
 
 // While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
@@ -814,23 +799,26 @@ void catch_signals() {
 }
 
 void run(const char *duty) {
-  ping_log.add(started_label, time(nullptr),
-               format("PID %ld %s every %g s", long{getpid()}, duty,
-                      static_cast<double>(options.interval_ns) / second_ns));
+  add_line(started_label, time(nullptr),
+           format("PID %ld %s every %g s", long{getpid()}, duty,
+                  static_cast<double>(options.interval_ns) / second_ns));
   end_ns = now();
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
-    ping_log.keep_lock(false);
-    ping_log.rotate();
-    (void)ping_log.get_ready(
-        0); // a new file, or the reader's end, in any cycle
+    if (!options.to_stdout) {
+      keep_lock(false);
+      rotate();
+    }
+    (void)check_output(); // a new file, or the reader's end, in any cycle
     start_cycle(done % options.full_every == 0);
     // A slow disk or many hosts can use up the cycle before all pings run.
     const int64_t end = std::max(end_ns, now() + options.interval_ns / 2);
     while (!stop_requested && end > now())
-      wait_until(end);
-    finish_cycle(done + 1 == options.count);
-    (void)ping_log.flush(0);
+      wait_and_reap(end);
+    finish_cycle();
+    (void)flush_log();
   }
+  if (!is_logged) // so the log shows the exit
+    add_line(end_label, time(nullptr));
 }
 
 } // namespace
@@ -844,25 +832,24 @@ int main(int argc, char **argv) {
                                         : Inherited::close))
     die("/dev/null", strerror(errno));
   if (options.kill)
-    return ping_log.stop_writer();
-  tzset();       // ctime_r() need not do it
-  wait_until(0); // if a sandbox forbids the clock or pselect(), say so now
+    return stop_writer();
+  tzset();          // ctime_r() need not do it
+  wait_and_reap(0); // if a sandbox forbids the clock or pselect(), say so now
   const long others = hosts_end - hosts - 1;
   const char *const more = others > 0 ? format(" and %ld more", others) : "";
   const char *const duty = format("pings %s%s", hosts[0].name, more);
-  Descriptor launcher;
   if (!options.foreground) {
     if (getpid() == 1)
       die("detach", "the container would end with process 1", " (use -f)");
-    if (!detach(launcher, format("%s, logs to %s", duty, options.file)))
+    if (!detach(format("%s, logs to %s", duty, options.file)))
       die("detach", strerror(errno));
   }
   catch_signals();
-  ping_log.open();
-  if (!options.foreground && !ready(launcher))
+  open_log();
+  if (!options.foreground && !ready())
     die("/dev/null", strerror(errno));
   run(duty);
-  const char *const reason = ping_log.flush(250); // ms, for a slow reader
+  const char *const reason = flush_log(250); // ms, for a slow reader
   // `| head -1` knows the reason, and a stalled terminal would stall a message.
   if (reason != nullptr && reason != reader_is_gone &&
       !(options.to_stdout && isatty(STDOUT_FILENO)))

@@ -23,9 +23,9 @@ void leave_sign(const char *name) {
   (void)snprintf(path, sizeof path, "%s%s", signs.c_str(), name);
   (void)snprintf(unfinished, sizeof unfinished, "%s%s.new", signs.c_str(),
                  name);
-  const Descriptor file(open(unfinished, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  if (dprintf(file.get(), "%ld\n", static_cast<long>(getpid())) < 0 ||
-      rename(unfinished, path) == -1)
+  const int file = open(unfinished, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (dprintf(file, "%ld\n", static_cast<long>(getpid())) < 0 ||
+      close(file) == -1 || rename(unfinished, path) == -1)
     _exit(99);
 }
 
@@ -59,8 +59,7 @@ int be_daemon(int argc, char **argv) {
   struct sigaction caught = {}; // without SA_RESTART, which signal() sets
   caught.sa_handler = on_other_signal;
   (void)sigaction(SIGPIPE, &caught, nullptr);
-  Descriptor launcher;
-  if (!detach(launcher, "does nothing"))
+  if (!detach("does nothing"))
     return 1;
   if (has_word("hold")) {
     leave_sign("held");
@@ -74,8 +73,9 @@ int be_daemon(int argc, char **argv) {
   if (has_word("lose null"))
     (void)close(STDIN_FILENO);
   if (has_word("lose launcher"))
-    launcher.reset();
-  if (!ready(launcher))
+    for (int fd = STDERR_FILENO + 1; fd < 16; ++fd)
+      (void)close(fd);
+  if (!ready())
     return 4;
   if (has_word("open terminal")) // without O_NOCTTY
     (void)!open(words.back().c_str(), O_RDWR);
