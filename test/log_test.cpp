@@ -457,28 +457,34 @@ TEST_F(LogTest, LogHasMode0644AndInTheForegroundObeysTheCallersUmask) {
 
 TEST_F(LogTest, CheckOfLogsFindsEachFault) {
   const std::string time = whole_line.substr(label_size, time_size);
-  // s, e: start and end of a cycle; a, b: a result of this host; A: an outage
-  // of host a; 3: three lines lost; x: no line of a log.
+  // s, e: start and end of a cycle; a, b: this host has answered; f: host a has
+  // failed; d: an outage of host a begins or ends; S: a start of pinglog; 3:
+  // three lines lost; x: no line of a log.
   const auto fault = [&](const std::string &letters) {
     std::string text;
     for (const char letter : letters) {
-      const std::string host(1, static_cast<char>(tolower(letter)));
+      const std::string name(1, letter);
       text += letter == 's'   ? start_label + time
               : letter == 'e' ? end_label + time
-              : letter == '3' ? lost_label + host
-              : letter == 'x' ? host
-              : letter == 'A' ? outage_label + time + " a is down since"
-                              : result_label + time + " " + host + " fail";
+              : letter == 'S' ? started_label + time
+              : letter == '3' ? lost_label + name
+              : letter == 'x' ? name
+              : letter == 'd' ? outage_label + time + " a is"
+              : letter == 'f' ? result_label + time + " a fail by itself"
+                              : result_label + time + " " + name + " ok";
       text += "\n";
     }
     write_file(log(), text);
     return check_log(log(), 2).fault;
   };
-  for (const char *sound : {"", "sabe", "sabesbae", "sabesaAbe", "sabe3besabe",
-                            "sabesa3esab", "sae"})
+  for (const char *sound :
+       {"", "Ssabe", "sabesbae", "sae", "sabe3besabe", "sabesa3esab",
+        "sfbesabe", "sfbesbfde", "sfbesfdbesfbesadbesfbe", "SsfbeSsfbe"})
     EXPECT_EQ(fault(sound), "") << sound;
-  for (const char *unsound : {"x", "abe", "sabee", "sabs", "saesabe", "saabe",
-                              "saae", "sabAe", "sab33e", "sabeabe", "sAabe"})
+  for (const char *unsound :
+       {"x", "abe", "sabee", "sabs", "sSabe", "saesabe", "saabe", "saae",
+        "sabesab3sabe", "sab33e", "sabeabe", "sdabe", "sfdbe", "sabde",
+        "sfbesfbe", "sfbesfbde", "sfbesfdbesabe", "sfbesfdbesfdbe"})
     EXPECT_NE(fault(unsound), "") << unsound;
   write_file(log(), start_label + time);
   EXPECT_NE(check_log(log()).fault, "") << "no newline";

@@ -52,19 +52,19 @@ TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithAUsualUmask) {
 TEST_F(PingsTest, MissingOrUnusablePingIsReportedAndUsedAgainOnceItIsBack) {
   const std::string ping = answering_ping();
   const std::string failed = " host fail " + ping + ": ";
-  Process process(pinglog({"-f", "-i", "0.2", "-e", ping, "host"}));
-  await_more(" host ok 12.3 ms", 2);
+  Process process(pinglog({"-f", "-i", "0.7", "-e", ping, "host"}));
+  await(" host ok 12.3 ms");
   fs::rename(ping, path("away"));
-  await_more(failed + "No such file or directory", 2);
+  await(failed + "No such file or directory", 2); // an outage
   ASSERT_EQ(chmod(path("away").c_str(), 0644), 0);
   fs::rename(path("away"), ping);
-  await_more(failed + "Permission denied", 2);
+  await(failed + "Permission denied");
   write_file(path("data"), "no program\n", 0755);
   fs::rename(path("data"), ping);
-  await_more(failed + "Exec format error", 2);
+  await(failed + "Exec format error");
   (void)answering_ping();
-  await_more(" host ok 12.3 ms", 2);
-  expect_sound_end(process);
+  await_more(" host ok 12.3 ms");
+  expect_sound_end(process, 1);
 }
 
 // The exec of a leased file blocks until the lease is given up. An exec from a
@@ -76,12 +76,12 @@ TEST_F(PingsTest, PingThatHangsInExecDelaysNoOther) {
   if (fcntl(file, F_SETSIG, SIGURG) == -1 ||
       fcntl(file, F_SETLEASE, F_WRLCK) == -1)
     GTEST_SKIP() << "cannot make an exec hang: " << strerror(errno);
-  Process process(pinglog({"-f", "-i", "0.5", "-e", ping, "host", "other"}));
-  await_cycles(3);
+  Process process(pinglog({"-f", "-i", "1", "-e", ping, "host", "other"}));
+  await_cycles(2);
   EXPECT_THAT(results(), Each(HasSubstr(" fail "))); // for whatever reason
   close(file);
-  await_more(" host ok 12.3 ms", 2);
-  await_more(" other ok 12.3 ms", 2);
+  await(" host ok 12.3 ms");
+  await(" other ok 12.3 ms");
   expect_sound_end(process, 2);
 }
 
@@ -90,7 +90,7 @@ TEST_F(PingsTest, PingThatHangsInExecDelaysNoOther) {
 TEST_F(PingsTest, LackOfProcessesIsLoggedUntilItEnds) {
   // Root has no process limit. Another user may not reach the log by name.
   Launch launch =
-      command(program(), {"-f", "-i", "0.1", "-o", "-", "-e", "true", "host"});
+      command(program(), {"-f", "-i", "0.7", "-o", "-", "-e", "true", "host"});
   launch.stdout_to = log();
   if (geteuid() == 0) {
     SKIP_UNLESS_NOBODY_CAN_RUN();
@@ -110,22 +110,22 @@ TEST_F(PingsTest, LackOfProcessesIsLoggedUntilItEnds) {
               }),
               0);
   };
-  await_more(" host ok", 2);
+  await(" host ok");
   limit(0);
-  await_more(std::string(" host fail true: ") + strerror(EAGAIN), 2);
+  await(std::string(" host fail true: ") + strerror(EAGAIN), 2);
   limit(RLIM_INFINITY);
-  await_more(" host ok", 2);
+  await_more(" host ok");
   expect_sound_end(process, 1);
 }
 
 TEST_F(PingsTest, LackOfDescriptorsIsLoggedUntilItEnds) {
   const std::string none = " fail cat: Too many open files";
-  const std::string silence = " fail no answer in 0.3 s";
+  const std::string silence = " fail no answer in 0.7 s";
   // This ping waits forever: nobody opens the FIFO for writing. A shell would
   // need more descriptors.
   EXPECT_EQ(mkfifo(path("fifo").c_str(), 0600), 0);
   const pid_t pid =
-      start_daemon(pinglog({"-i", "0.3", "-e", "cat -- " + path("fifo"), "a",
+      start_daemon(pinglog({"-i", "0.7", "-e", "cat -- " + path("fifo"), "a",
                             "b", "c", "d", "e", "f"}));
   rlimit usual;
   ASSERT_EQ(prlimit(pid, RLIMIT_NOFILE, nullptr, &usual), 0);
@@ -143,39 +143,29 @@ TEST_F(PingsTest, LackOfDescriptorsIsLoggedUntilItEnds) {
     return pings == 6;
   }));
   limit(all - 3); // enough for some of the pings
-  await_more(" f" + none, 2);
-  await_more(" a" + silence, 2);
+  await(" f" + none);
+  await_more(" a" + silence);
   limit(3); // now the log cannot be reopened either: its lines wait
-  await_more(" a" + none, 2);
+  await(" a" + none);
   fs::rename(log(), path("renamed"));
-  sleep_ms(700); // some cycles
+  sleep_ms(1500); // a cycle or two
   limit(usual.rlim_cur);
   ASSERT_TRUE(eventually([&] { return fs::exists(log()); }));
-  await_more(" f" + silence, 2);
+  await_more(" f" + silence);
   stop(pid);
   write_file(log(), read_file(path("renamed")) + read_file(log()));
   expect_sound_log(6);
 }
 
 TEST_F(PingsTest, ThousandHostsAreAnsweredWith1024Descriptors) {
-  constexpr int hosts = 1000;
   Launch launch =
-      pinglog(Words{"-f", "-i", "1000", "-e", "true"} + Words(hosts, "host"));
+      pinglog(Words{"-f", "-i", "1000", "-e", "true"} + Words(1000, "host"));
   launch.limits[RLIMIT_NOFILE] = 1024;
-  // Some pings are reaped while others start, unless pinglog has been stalled.
-  size_t most_zombies = hosts;
-  for (int attempt = 0; attempt < 5 && most_zombies > hosts / 3; ++attempt) {
-    fs::remove(log());
-    most_zombies = 0;
-    Process process(launch);
-    EXPECT_TRUE(eventually([&] {
-      most_zombies = std::max(most_zombies, zombies_of(process.pid()).size());
-      return count(result_label) == hosts;
-    }));
-    EXPECT_THAT(results(), Each("host ok"));
-    expect_sound_end(process);
-  }
-  EXPECT_LE(most_zombies, hosts / 3);
+  Process process(launch);
+  for (int some = 100; some <= 1000; some += 100)
+    await(result_label, some); // each within the bound of a wait
+  EXPECT_THAT(results(), Each("host ok"));
+  expect_sound_end(process);
 }
 
 TEST_F(PingsTest, ResultsThatExceedTheMemoryAtOnceAreAllLogged) {
@@ -200,7 +190,7 @@ TEST_F(PingsTest, ResultsThatExceedTheMemoryAtOnceAreAllLogged) {
 // ---- How pings are ended ----------------------------------------------------
 
 TEST_F(PingsTest, PingThatDoesNotHeedSigintIsKilledAtTheDeadline) {
-  const std::string no_answer = "fail no answer in 0.4 s";
+  const std::string no_answer = "fail no answer in 2 s";
   const struct {
     std::string host, script, verdict;
   } rows[] = {
@@ -222,7 +212,7 @@ TEST_F(PingsTest, PingThatDoesNotHeedSigintIsKilledAtTheDeadline) {
   for (const auto &row : rows)
     body += row.host + ") " + row.script + " ;;\n";
   Launch launch =
-      pinglog({"-f", "-i", "0.4", "-e", script("ping", body + "esac")});
+      pinglog({"-f", "-i", "2", "-e", script("ping", body + "esac")});
   std::set<std::string> wanted, possible; // on a busy machine
   for (const auto &row : rows) {
     launch.arguments.push_back(row.host);
@@ -254,9 +244,9 @@ TEST_F(PingsTest, ChildrenOfAPingAreKilledWhenItEnds) {
                      "until [ -e $up ]; do sleep 0.01; done\n"
                      "[ $3 = hung ] && wait\n"
                      "exit 3");
-  Process process(pinglog({"-f", "-i", "1", "-e", ping, "ends", "hung"}));
-  await_more(" ends fail exit status 3", 1);
-  await_more(" hung fail no answer in 1 s", 1);
+  Process process(pinglog({"-f", "-i", "2", "-e", ping, "ends", "hung"}));
+  await(" ends fail exit status 3");
+  await(" hung fail no answer in 2 s");
   expect_end(process);
   EXPECT_TRUE(eventually([&] { return processes().empty(); }));
   // The children are killed when the ping ends, not when its cycle ends.
@@ -274,9 +264,9 @@ TEST_F(PingsTest, StrayProcessThatHoldsThePipeDelaysNothing) {
                      "setsid sh -c 'echo $$ >>$0; exec sleep 1000' $up & "
                      "until [ -s $up ]; do sleep 0.01; done; "
                      "[ $3 = mute ] || echo time=1.5 ms");
-  Process process(pinglog({"-f", "-i", "0.5", "-e", ping, "mute", "talker"}));
-  await_more(" talker ok 1.5 ms", 3);
-  await_more(" mute ok", 3);
+  Process process(pinglog({"-f", "-i", "1", "-e", ping, "mute", "talker"}));
+  await(" talker ok 1.5 ms", 2);
+  await(" mute ok", 2);
   expect_sound_end(process, 2);
   for (const std::string host : {"mute", "talker"})
     for (const std::string &stray : read_lines(ping + "." + host)) {
@@ -384,12 +374,7 @@ TEST_F(PingsTest, PingThatOutlivesItsCycleDelaysTheNextOne) {
         script("ping", "echo >>$0.starts\n"
                        "[ $(wc -l <$0.starts) = 1 ] && exec sleep 1000\n"
                        "echo time=12.3 ms");
-    const std::string interval = is_late ? "3" : "6";
-    Words wanted = {"host fail no answer in " + interval + " s",
-                    "host ok 12.3 ms"};
-    if (is_late)
-      wanted.insert(wanted.begin() + 1,
-                    "host fail the ping before has not exited in time");
+    const std::string interval = is_late ? "3" : "10";
     Process process(pinglog({"-f", "-i", interval, "-e", ping, "host"}));
     Holder holder(process.pid());
     if (!holder)
@@ -399,10 +384,10 @@ TEST_F(PingsTest, PingThatOutlivesItsCycleDelaysTheNextOne) {
     if (is_late) // later than half an interval in any case
       sleep_ms(1500);
     holder.let_go();
-    await(result_label, static_cast<int>(wanted.size()));
-    Words first = results();
-    first.resize(wanted.size());
-    EXPECT_EQ(first, wanted);
+    await(" host ok 12.3 ms");
+    EXPECT_THAT(results().at(0), "host fail no answer in " + interval + " s");
+    const int late = count(" fail the ping before has not exited in time");
+    EXPECT_EQ(late > 0, is_late);
     expect_end(process);
     fs::remove(ping + ".starts");
     fs::remove(log());
@@ -453,7 +438,7 @@ TEST_F(PingsTest, DetachingAsProcessOneOfAContainerIsRefused) {
 
 TEST_F(PingsTest, ChildrenInheritedFromAShellAreLeftAlone) {
   // One child lives on. The other exits with a status that is no ping's.
-  Launch launch = pinglog({"-f", "-i", "0.3", "-e", silent_ping(), "host"});
+  Launch launch = pinglog({"-f", "-i", "1", "-e", silent_ping(), "host"});
   launch.arguments =
       Words{"-c",
             "sleep 1000 & echo $! >foreign\n"
@@ -469,10 +454,9 @@ TEST_F(PingsTest, ChildrenInheritedFromAShellAreLeftAlone) {
     return !read_file(path("gone")).empty() &&
            zombies_of(process.pid()).empty();
   }));
-  await_cycles(2);
-  EXPECT_TRUE(eventually([&] { return zombies_of(process.pid()).empty(); }));
+  await_cycles(1);
   expect_sound_end(process, 1);
-  EXPECT_THAT(results(), Each("host fail no answer in 0.3 s"));
+  EXPECT_THAT(results(), Each("host fail no answer in 1 s"));
   const pid_t foreign = std::stoi(read_file(path("foreign")));
   EXPECT_TRUE(
       eventually([&] { return process_status(foreign, "Name") == "sleep"; }));

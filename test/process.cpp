@@ -15,9 +15,8 @@ Words operator+(Words words, const Words &more) {
   return words;
 }
 
-bool eventually(const std::function<bool()> &condition,
-                std::chrono::seconds bound) {
-  const auto end = std::chrono::steady_clock::now() + bound;
+bool eventually(const std::function<bool()> &condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end)
       return condition();
@@ -294,9 +293,8 @@ bool Process::has_ended() {
   return reaped_;
 }
 
-Result Process::wait(std::chrono::seconds bound) {
-  EXPECT_TRUE(eventually([this] { return has_ended(); }, bound))
-      << "still running";
+Result Process::wait() {
+  EXPECT_TRUE(eventually([this] { return has_ended(); })) << "still running";
   return {status_, out(), err()};
 }
 

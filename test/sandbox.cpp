@@ -11,45 +11,38 @@ std::string in_words_of_glibc(std::string text); // in process.cpp
 
 namespace {
 
-// Where in the cycles of so many hosts a log stands.
-struct Place {
-  int cycle = 0;
-  int results = -1;           // of this cycle; -1: between two cycles
-  std::set<std::string> seen; // the hosts of these results
-  bool has_gap = false;       // lines of this cycle are lost: any may follow
-  std::string before;         // the label of the line before
-  std::string newest;         // the host of the result in the line before
+// Where in the cycles of so many hosts the next line may stand: 0 is between
+// two cycles, 1 + 2 * n is after n results of a cycle, and 2 + 2 * n is after
+// the outage line of the nth. After lost lines, there may be several places.
+using Places = std::set<int>;
 
-  // Moves on by this line. Returns false if it cannot stand here.
-  bool pass(const std::string &label, const std::string &host, int hosts,
-            bool is_last) {
-    if (label == rename_label) // belongs to no cycle
-      return true;
-    const bool is_between = results == -1;
-    const std::string last_label = std::exchange(before, label);
-    const std::string last_host = std::exchange(newest, "");
-    if (label == lost_label)
-      return !std::exchange(has_gap, true) || last_label != lost_label;
-    if (label == start_label) {
-      ++cycle;
-      results = 0;
-      seen.clear();
-      return std::exchange(has_gap, false) || is_between;
-    }
-    if (label == result_label) {
-      newest = host;
-      results = std::max(results, 0) + 1;
-      return has_gap ||
-             (!is_between && results <= hosts && seen.insert(host).second);
-    }
-    if (label == outage_label)
-      return has_gap || last_host == host;
-    const bool is_whole = results == hosts || (is_last && !is_between);
-    if (label == end_label)
-      results = -1;
-    return has_gap || (label == end_label ? is_whole : is_between);
+// The places after a line with this label; none if it cannot stand here.
+Places after(const Places &places, const std::string &label, int hosts,
+             bool is_last) {
+  Places next;
+  for (const int place : places) {
+    const bool is_between = place == 0;
+    const int results = (place - 1) / 2;
+    if (label == started_label && is_between)
+      next.insert(0);
+    if (label == start_label && is_between)
+      next.insert(1);
+    if (label == result_label && !is_between && results < hosts)
+      next.insert(3 + 2 * results);
+    if (label == outage_label && place >= 3 && place % 2 == 1)
+      next.insert(place + 1);
+    if (label == end_label && !is_between && (results == hosts || is_last))
+      next.insert(0);
   }
-};
+  return next;
+}
+
+Places after_any(const Places &places, int hosts) {
+  Places next;
+  for (const char *label : {start_label, result_label, outage_label, end_label})
+    next.merge(after(places, label, hosts, false));
+  return next;
+}
 
 // Says what is wrong with the line itself, "" if nothing is.
 std::string fault_in(const std::string &line) {
@@ -84,29 +77,55 @@ Account check_log(const std::string &path, int hosts) {
   if (hosts == 0 || !account.fault.empty())
     return account;
 
-  Place place;
+  Places places = {0};
+  int cycle = 0;
   int too_slow = 0; // pings that a busy machine may have kept from counting
-  std::map<std::string, int> last_number;
+  bool is_after_loss = false;
+  std::set<std::string> seen;                   // the hosts of this cycle
+  std::map<std::string, int> failures, numbers; // in a row; by the last ping
+  std::string changed; // the host whose outage begins or ends with this line
   for (const std::string &line : lines) {
     const std::string label = line.substr(0, label_size);
+    if (label == rename_label) // belongs to no cycle
+      continue;
     const size_t begin = label_size + time_size + 1;
     const std::string rest = line.substr(std::min(begin, line.size()));
     const std::string host = rest.substr(0, rest.find(' '));
-    const std::string where =
-        "in cycle " + std::to_string(place.cycle) + ": " + line;
-    blame(place.pass(label, host, hosts, &line == &lines.back()), where);
-    int lost = 0, number = 0;
-    if (label == lost_label)
-      blame(sscanf(line.c_str() + label_size, "%d", &lost) == 1, where);
-    account.lost += lost;
-    account.lines += label == lost_label ? lost : label != rename_label;
-    if (label != result_label || account.lost > 0)
+    cycle += label == start_label;
+    const std::string where = "in cycle " + std::to_string(cycle) + ": " + line;
+    int lines_here = 1;
+    if (label == lost_label) {
+      blame(sscanf(line.c_str() + label_size, "%d", &lines_here) == 1, where);
+      blame(!is_after_loss, where);
+      account.lost += lines_here;
+      for (int skipped = 0; skipped < lines_here; ++skipped)
+        places = after_any(places, hosts);
+    } else
+      places = after(places, label, hosts, &line == &lines.back());
+    is_after_loss = label == lost_label;
+    account.lines += lines_here;
+    blame(!places.empty(), where);
+    if (account.lost > 0) // the lost lines may have been results
       continue;
+    blame(label == outage_label ? host == changed : changed.empty(), where);
+    changed.clear();
+    if (label == started_label)
+      failures.clear();
+    if (label == start_label)
+      seen.clear();
+    if (label != result_label)
+      continue;
+    blame(seen.insert(host).second, where);
+    const bool has_failed = rest.rfind(host + " fail ", 0) == 0;
+    if (has_failed ? ++failures[host] == 2
+                   : std::exchange(failures[host], 0) >= 2)
+      changed = host;
+    int number = 0;
     if (sscanf(rest.c_str(), "%*s fail %d ", &number) != 1)
       ++too_slow; // or no result of the counting ping
     else
-      blame(number > std::exchange(last_number[host], number) &&
-                number <= place.cycle && number >= place.cycle - too_slow,
+      blame(number > std::exchange(numbers[host], number) && number <= cycle &&
+                number >= cycle - too_slow,
             "by number " + where);
   }
   return account;
@@ -149,8 +168,7 @@ void Sandbox::TearDown() {
     if (std::count(ours.begin(), ours.end(), pid) > 0)
       stop(pid);
   // Everything that the test started has exited by now, or is about to exit.
-  if (!eventually([this] { return processes().empty(); },
-                  std::chrono::seconds(10)))
+  if (!eventually([this] { return processes().empty(); }))
     for (pid_t pid : processes()) {
       ADD_FAILURE() << "left behind: PID " << pid << " "
                     << process_status(pid, "Name");

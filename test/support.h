@@ -43,11 +43,9 @@ Words operator+(Words words, const Words &more);
 // ---- Waiting ----------------------------------------------------------------
 
 // Calls the condition every few milliseconds until it is true, and returns
-// true. Returns false at the bound, which is long enough for a busy machine
-// and says nothing about how long the condition should take.
-[[nodiscard]] bool
-eventually(const std::function<bool()> &condition,
-           std::chrono::seconds bound = std::chrono::seconds(60));
+// true. Returns false after two minutes: the bound is long enough for a busy
+// machine, and says nothing about how long the condition should take.
+[[nodiscard]] bool eventually(const std::function<bool()> &condition);
 void sleep_ms(int milliseconds);
 // How many rounds a randomized test runs: the value of this environment
 // variable, or else the usual number.
@@ -136,7 +134,7 @@ public:
   std::string err() const;
   // Waits until the process has exited; fails the test at the bound. Returns
   // the output so far: a daemon that the process has started may write more.
-  Result wait(std::chrono::seconds bound = std::chrono::seconds(60));
+  Result wait();
   [[nodiscard]] bool has_ended();
 
 private:
@@ -217,10 +215,10 @@ struct Account {
 
 // Checks a log. Every line must have one of the labels, a newline and only
 // printable bytes. With 0 hosts, nothing more is checked. Otherwise, each cycle
-// must have a start line, one result line for each host, which its outage line
-// may follow, and an end line; starts stand between. Only the last cycle may be
-// shorter. Lost lines may be any. The counting ping's numbers must match the
-// cycles.
+// must have a start line, one result line for each host, and an end line; only
+// the last cycle may be shorter. An outage line must follow the second failure
+// in a row, and the next answer. The counting ping's numbers must match the
+// cycles. Lost lines may be any; after them, only the lines' order is checked.
 [[nodiscard]] Account check_log(const std::string &path, int hosts = 0);
 
 // ---- The sandbox ------------------------------------------------------------
