@@ -112,18 +112,17 @@ protected:
 };
 
 TEST_F(PipeTest, StalledReaderDelaysNoPingAndGetsAllLinesLater) {
-  Process process(writing_to(counting({"-f", "-i", "0.5"}, 2, true), ends_[1]));
-  ASSERT_TRUE(eventually([&] { return cycles() >= 7; })); // 1 KB each
+  // 4 KB a cycle
+  Process process(writing_to(counting({"-f", "-i", "1.5"}, 8, true), ends_[1]));
+  ASSERT_TRUE(eventually([&] { return cycles() >= 4; }));
   // Make room for all lines that wait: at its exit, pinglog waits only 250 ms
   // for a reader, and a busy test may read later.
   ASSERT_NE(fcntl(ends_[0], F_SETPIPE_SZ, 1 << 18), -1) << strerror(errno);
   process.signal(SIGTERM);
   write_file(log(), read_until());
   EXPECT_EQ(process.wait().status, 0);
-  const Account account = check_log(log(), 2);
-  EXPECT_EQ(account.fault, "");
-  EXPECT_GE(account.lines, 6 * 4 + 2); // plus two outages
-  EXPECT_EQ(account.lost, 0);
+  expect_sound_log(8);
+  EXPECT_GE(count(start_label), 4);
 }
 
 TEST_F(PipeTest, ReaderThatStallsUntilTheExitIsReported) {
@@ -181,14 +180,14 @@ TEST_F(OutputTest, TerminalThatNobodyReadsDelaysNeitherPingsNorTheStop) {
   const Terminal terminal;
   SKIP_IF_NO(terminal);
   const int slave = terminal.open_slave();
-  // 10 KB a cycle
-  Launch launch = writing_to(counting({"-f", "-i", "0.3"}, 20, true), slave);
+  // 30 KB a cycle
+  Launch launch = writing_to(counting({"-f", "-i", "1"}, 60, true), slave);
   launch.before_exec = [before = launch.before_exec] {
     before();
     dup2(STDOUT_FILENO, STDERR_FILENO); // a message would stall, too
   };
   Process process(launch);
-  ASSERT_TRUE(eventually([&] { return cycles() >= 8; }));
+  ASSERT_TRUE(eventually([&] { return cycles() >= 4; }));
   EXPECT_EQ(fcntl(slave, F_GETFL) & O_NONBLOCK, 0); // the shell has it, too
   process.signal(SIGTERM);
   EXPECT_EQ(process.wait().status, 1);
