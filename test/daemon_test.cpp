@@ -85,15 +85,6 @@ int be_daemon(int argc, char **argv) {
 
 // ---- daemon.cpp alone -------------------------------------------------------
 
-constexpr char no_signals[] = "0000000000000000"; // in /proc/PID/status
-
-// Makes this file standard input.
-void read_from(const std::string &name) {
-  (void)close(STDIN_FILENO);
-  if (open(name.c_str(), O_RDONLY | O_CREAT, 0600) != STDIN_FILENO)
-    _exit(96);
-}
-
 class DaemonTest : public Sandbox {
 protected:
   Launch daemon(Words words = {}) const {
@@ -142,22 +133,11 @@ TEST_F(DaemonTest, FullDescriptorTableLeavesRoomForStandardDescriptors) {
     setrlimit(RLIMIT_NOFILE, &few);
     while (dup(1) != -1) {
     }
+    for (int fd = 0; fd <= 2; ++fd)
+      close(fd);
   };
-  launch.closed = {0, 1, 2};
   const Process process(launch);
   expect_open(sign("up"));
-}
-
-TEST_F(DaemonTest, IgnoredAndBlockedSignalsAreReset) {
-  Launch launch = daemon({"foreground"});
-  for (int number = 1; number <= SIGRTMAX; ++number) {
-    launch.ignored.push_back(number); // fails for SIGKILL, say
-    launch.blocked.push_back(number);
-  }
-  const Process process(launch);
-  ASSERT_EQ(sign("up"), process.pid());
-  EXPECT_EQ(process_status(process.pid(), "SigIgn"), no_signals);
-  EXPECT_EQ(process_status(process.pid(), "SigBlk"), no_signals);
 }
 
 // Process 1 of a container may not reap orphans: they stay zombies.
@@ -173,21 +153,24 @@ TEST_F(DaemonTest, LauncherReturnsThePidOfTheOnlyProcessLeft) {
 
 TEST_F(DaemonTest, LauncherWaitsAndStandardDescriptorsStayUntilReady) {
   Launch launch = daemon({"hold"});
-  launch.stdout_to = path("out");
-  launch.stderr_to = path("err");
-  launch.before_exec = [this] { read_from(path("in")); };
+  const std::string files[] = {path("in"), path("out"), path("err")};
+  launch.before_exec = [&files] {
+    for (int fd = 0; fd <= 2; ++fd)
+      open_as(fd, files[fd]);
+  };
   Process launcher(launch);
   const pid_t pid = sign("held");
   ASSERT_GT(pid, 1);
   EXPECT_FALSE(launcher.has_ended());
-  EXPECT_EQ(launcher.out(), "");
+  EXPECT_EQ(read_file(files[1]), "");
   auto open = descriptors_of(pid);
   EXPECT_EQ(open[0], "/dev/null"); // the input is left to the caller
-  EXPECT_EQ(open[1], path("out"));
-  EXPECT_EQ(open[2], path("err"));
+  EXPECT_EQ(open[1], files[1]);
+  EXPECT_EQ(open[2], files[2]);
 
   write_file(path("go"), "");
-  EXPECT_EQ(launcher.wait().out,
+  EXPECT_EQ(launcher.wait().status, 0);
+  EXPECT_EQ(read_file(files[1]),
             "Daemon PID " + std::to_string(pid) + " does nothing\n");
   EXPECT_EQ(sign("up"), pid);
   expect_open(pid); // the report pipe is closed as well
@@ -223,7 +206,7 @@ TEST_F(DaemonTest, DaemonStartsEvenIfItsLauncherIsKilled) {
 
 TEST_F(DaemonTest, DaemonLeavesDirectoryUmaskSessionAndTerminal) {
   const Terminal terminal, other;
-  SKIP_IF_NO(other);
+  SKIP_IF(other.why());
   Launch launch = daemon({"hold", "open terminal", other.name()});
   launch.before_exec = [control = terminal.controls(false)] {
     control();
@@ -258,7 +241,7 @@ TEST_F(DaemonTest, ClosingTheTerminalAsTheLauncherExitsDoesNotKillTheDaemon) {
     fs::remove(path("up"));
     fs::remove(path("ended"));
     Terminal terminal;
-    SKIP_IF_NO(terminal);
+    SKIP_IF(terminal.why());
     Launch launch = daemon();
     launch.before_exec = terminal.controls();
     Process launcher(launch);
@@ -297,10 +280,9 @@ TEST_F(DetachTest,
       SCOPED_TRACE((foreground ? "-f " : "daemon ") + std::to_string(closed));
       Launch launch =
           pinglog({foreground ? "-f" : "-i1", "-i", "60", "-e", ping, "host"});
-      launch.stdout_to = files[1];
-      launch.stderr_to = files[2];
-      launch.before_exec = [&files] {
-        read_from(files[0]);
+      launch.before_exec = [&files, closed] {
+        for (int fd = 0; fd <= 2; ++fd)
+          open_as(fd, files[fd]);
         rlimit limit;
         (void)getrlimit(RLIMIT_NOFILE, &limit);
         // Only descriptors below 65536 are sure to be closed.
@@ -312,10 +294,10 @@ TEST_F(DetachTest,
             _exit(97);
         limit.rlim_cur = 64;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
+        for (int fd = 0; fd <= 2; ++fd)
+          if (closed >> fd & 1)
+            close(fd);
       };
-      for (int fd = 0; fd <= 2; ++fd)
-        if (closed >> fd & 1)
-          launch.closed.push_back(fd);
       Process process(launch);
       if (!foreground) {
         EXPECT_EQ(process.wait().status, 0);
@@ -332,12 +314,12 @@ TEST_F(DetachTest,
         EXPECT_EQ(descriptors_of(pid)[fd],
                   closed >> fd & 1 || !foreground ? "/dev/null" : files[fd]);
       stop(pid);
-      const Result result = process.wait();
-      EXPECT_EQ(result.status, 0);
-      EXPECT_EQ(result.err, "");
+      EXPECT_EQ(process.wait().status, 0);
+      EXPECT_EQ(read_file(files[2]), "");
+      const std::string out = read_file(files[1]);
       const bool printed = !foreground && (closed & 2) == 0;
-      EXPECT_THAT(result.out, StartsWith(printed ? "Daemon PID " : ""));
-      EXPECT_EQ(result.out.empty(), !printed);
+      EXPECT_THAT(out, StartsWith(printed ? "Daemon PID " : ""));
+      EXPECT_EQ(out.empty(), !printed);
       EXPECT_THAT(results(), ElementsAre("host ok"));
       // ls has its input, its output file, the ping's pipe and the directory.
       EXPECT_THAT(read_lines(path("fds")),
@@ -386,15 +368,15 @@ TEST_F(DetachTest, FailedForkIsReported) {
   Launch launch = quick();
   launch.limits[RLIMIT_NPROC] = 0;
   if (geteuid() == 0) { // root may always fork
-    SKIP_UNLESS_NOBODY_CAN_RUN();
-    launch.user = nobody;
+    SKIP_IF(why_not_as_nobody());
+    launch.as_nobody = true;
   }
   expect_failure(launch, std::string("detach: ") + strerror(EAGAIN));
 }
 
 TEST_F(DetachTest, StartWithoutDevNullIsRefused) {
   const Mount dev("/dev");
-  SKIP_IF_NO(dev);
+  SKIP_IF(dev.why());
   for (const char *mode : {"-f", "-i3"})
     expect_failure(quick({mode}), "/dev/null: No such file or directory");
   EXPECT_FALSE(fs::exists(log()));
@@ -403,7 +385,7 @@ TEST_F(DetachTest, StartWithoutDevNullIsRefused) {
 TEST_F(DetachTest, RemovingDevNullAfterTheStartDisturbsNothing) {
   fs::create_directory(path("mount"));
   const Mount first(path("mount")); // so that the daemon sees the next one
-  SKIP_IF_NO(first);
+  SKIP_IF(first.why());
   const std::string ping =
       script("ping", "[ -c /proc/self/fd/0 ] && echo time=12.3 ms");
   const pid_t pid = start_daemon(pinglog({"-i", "1", "-e", ping, "host"}));

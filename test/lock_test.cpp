@@ -93,24 +93,6 @@ TEST_F(LockTest, KillDashNineLeavesNoLock) {
   stop(second);
 }
 
-// A crontab typically has `pinglog ... >>ping.log 2>&1`.
-TEST_F(LockTest, OutputRedirectedIntoTheLogDoesNotReleaseTheLock) {
-  for (const char *mode : {"-f", "-i1"}) {
-    SCOPED_TRACE(mode);
-    Launch launch = quick({mode, "-i", "0.1"});
-    launch.stdout_to = launch.stderr_to = log();
-    Process process(launch);
-    await(end_label, 2);
-    const pid_t pid = writer(log());
-    ASSERT_GT(pid, 1);
-    expect_refusal(pid);
-    EXPECT_EQ(run(killer()).status, 0);
-    EXPECT_TRUE(eventually([pid] { return !is_alive(pid); }));
-    EXPECT_EQ(process.wait().status, 0);
-    fs::remove(log());
-  }
-}
-
 // As when cron runs beside logrotate. PINGLOG_STORM sets how many starts.
 TEST_F(LockTest, StormOfRenamesAndStartsLeavesOneInstance) {
   std::set<pid_t> alive;
@@ -203,14 +185,14 @@ TEST_F(LockTest, LocksOfOthersAreRespectedButNeverTakenForAWriter) {
 }
 
 TEST_F(LockTest, OtherUsersCanNeitherTakeTheLockNorStopItsHolder) {
-  SKIP_UNLESS_NOBODY_CAN_RUN();
+  SKIP_IF(why_not_as_nobody());
   const pid_t daemon = start_daemon(quick());
   const std::string file = log() + ".lock";
   struct stat status = {};
   ASSERT_EQ(stat(file.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode, S_IFREG | 0600u);
   Launch start = quick(), kill = killer();
-  start.user = kill.user = nobody;
+  start.as_nobody = kill.as_nobody = true;
   const std::string hint = " (only its owner or root can stop it)";
   expect_failure(start, file + ": Permission denied");
   expect_failure(kill, file + ": Permission denied" + hint);
@@ -237,7 +219,7 @@ protected:
     LockTest::SetUp();
     if (IsSkipped())
       return;
-    SKIP_UNLESS_NOBODY_CAN_RUN();
+    SKIP_IF(why_not_as_nobody());
     fs::create_directory(path("tmp"));
     ASSERT_EQ(chmod(path("tmp").c_str(), 01777), 0);
     set_log(path("tmp/ping.log"));
@@ -246,7 +228,7 @@ protected:
   // A process of user nobody that makes the lock's file and holds the lock.
   std::unique_ptr<Process> stranger() const {
     Launch launch = command("sleep", {"1000"});
-    launch.user = nobody;
+    launch.as_nobody = true;
     launch.before_exec = [file = log() + ".lock"] {
       (void)!open(file.c_str(), O_RDWR | O_CREAT, 0666);
       lock(file, F_WRLCK);

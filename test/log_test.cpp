@@ -21,7 +21,7 @@ protected:
     EXPECT_EQ(chmod(path("").c_str(), 01777), 0); // for the pings' counters
     const std::string directory = fs::path(log()).parent_path();
     if (geteuid() == 0) {
-      launch.user = nobody;
+      launch.as_nobody = true;
       EXPECT_EQ(chown(directory.c_str(), nobody, nobody), 0);
     }
     return launch;
@@ -113,7 +113,7 @@ auto replaced_by(std::function<int(const char *)> make) {
 TEST_P(DisturbanceTest, NoLineIsMissingAfterTheLogWasDisturbed) {
   const Disturbance &disturbance = GetParam();
   if (disturbance.by_rights && geteuid() == 0)
-    SKIP_UNLESS_NOBODY_CAN_RUN();
+    SKIP_IF(why_not_as_nobody());
   const std::string directory = move_log();
   Launch launch = counting({"-i", "0.5"});
   if (disturbance.by_rights)
@@ -331,7 +331,7 @@ TEST_F(LogTest, RotationIsDelayedByAnObstacleAndLosesNoLine) {
 
 TEST_F(LogTest, FailedRenameIsLoggedOnceForEachReasonAndLog) {
   if (geteuid() == 0)
-    SKIP_UNLESS_NOBODY_CAN_RUN();
+    SKIP_IF(why_not_as_nobody());
   (void)move_log();
   write_file(log(), long_text(), 0666);
   write_file(log() + ".lock", "", 0666); // or no start is possible

@@ -94,6 +94,12 @@ protected:
     OutputTest::TearDown();
   }
 
+  void fill() const {
+    const std::string page(4096, '#');
+    for (pollfd output = {ends_[1], POLLOUT, 0}; poll(&output, 1, 0) == 1;)
+      ASSERT_EQ(write(ends_[1], page.data(), page.size()), 4096);
+  }
+
   // Reads until a line has this text, or else until every writer has closed
   // the pipe, and then closes it.
   std::string read_until(const std::string &text = "\xff") {
@@ -126,12 +132,26 @@ TEST_F(PipeTest, StalledReaderDelaysNoPingAndGetsAllLinesLater) {
 }
 
 TEST_F(PipeTest, ReaderThatStallsUntilTheExitIsReported) {
-  const std::string full(4096, '#');
-  for (pollfd output = {ends_[1], POLLOUT, 0}; poll(&output, 1, 0) == 1;)
-    ASSERT_EQ(write(ends_[1], full.data(), full.size()), 4096);
+  fill();
   expect_failure(writing_to(quick({"-f", "-c", "2"}), ends_[1]),
                  "standard output: its reader has stalled");
   EXPECT_EQ(read_until().find_first_not_of('#'), std::string::npos);
+}
+
+// The launcher has to print where nobody reads, so it is there to be stopped.
+TEST_F(PipeTest, LauncherIsStoppedByControlCWhateverItsCallerIgnores) {
+  fill();
+  Launch launch = quick();
+  launch.before_exec = [this] {
+    dup2(ends_[1], STDOUT_FILENO);
+    ignore_and_block_signals();
+  };
+  Process launcher(launch);
+  await(end_label);
+  launcher.signal(SIGINT);
+  EXPECT_EQ(launcher.wait().status, 128 + SIGINT);
+  await_cycles(1);
+  EXPECT_EQ(run(killer()).status, 0);
 }
 
 // As with `pinglog -f -o - | head -1`. With -q, no line may be due for hours.
@@ -158,7 +178,7 @@ TEST_F(PipeTest, ReaderThatExitsEndsPinglogAndItsPingsSilently) {
 
 TEST_F(OutputTest, ClosedTerminalEndsPinglogWithStatusOne) {
   Terminal terminal;
-  SKIP_IF_NO(terminal);
+  SKIP_IF(terminal.why());
   const int slave = terminal.open_slave();
   Launch launch = writing_to(quick({"-f"}), slave);
   launch.before_exec = [before = launch.before_exec] {
@@ -178,7 +198,7 @@ TEST_F(OutputTest, ClosedTerminalEndsPinglogWithStatusOne) {
 // would block with all signals blocked. `docker run -t` has such a terminal.
 TEST_F(OutputTest, TerminalThatNobodyReadsDelaysNeitherPingsNorTheStop) {
   const Terminal terminal;
-  SKIP_IF_NO(terminal);
+  SKIP_IF(terminal.why());
   const int slave = terminal.open_slave();
   // 30 KB a cycle
   Launch launch = writing_to(counting({"-f", "-i", "1"}, 60, true), slave);

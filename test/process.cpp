@@ -189,14 +189,30 @@ std::string program() {
                                  "../pinglog");
 }
 
-Process::Process(const Launch &launch)
-    : out_(launch.stdout_to), err_(launch.stderr_to) {
-  // Choose the output files before the fork: the parent reads them later.
-  for (int i : {0, 1})
-    if (std::string &name = i == 0 ? out_ : err_; name.empty()) {
-      files_[i] = memfd_create("output", MFD_CLOEXEC);
-      name = proc(getpid(), "fd/" + std::to_string(files_[i]));
-    }
+void open_as(int descriptor, const std::string &file) {
+  const int flags = descriptor == STDIN_FILENO ? O_RDONLY : O_WRONLY | O_APPEND;
+  const int opened = open(file.c_str(), flags | O_CREAT | O_CLOEXEC, 0644);
+  if (dup2(opened, descriptor) == -1)
+    _exit(126);
+}
+
+void ignore_and_block_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  (void)sigprocmask(SIG_SETMASK, &all, nullptr);
+  for (int number = 1; number <= SIGRTMAX; ++number)
+    if (number != 34) // musl reserves it: pinglog could not reset it
+      (void)signal(number, SIG_IGN); // fails for SIGKILL, say
+}
+
+bool become_nobody() {
+  return setgroups(0, nullptr) == 0 && setgid(nobody) == 0 &&
+         setuid(nobody) == 0;
+}
+
+Process::Process(const Launch &launch) {
+  for (int &file : files_)
+    file = memfd_create("output", MFD_CLOEXEC);
   Words words = Words{launch.executable} + launch.arguments;
   std::vector<char *> argv;
   for (std::string &word : words)
@@ -206,23 +222,16 @@ Process::Process(const Launch &launch)
   pid_ = fork();
   if (pid_ != 0)
     return;
-  for (int i : {0, 1}) {
-    const std::string &name = i == 0 ? out_ : err_;
-    const int file =
-        files_[i] != -1
-            ? files_[i]
-            : open(name.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    if (dup2(file, i + 1) == -1)
-      _exit(126);
-  }
+  for (int i : {0, 1})
+    dup2(files_[i], STDOUT_FILENO + i);
   dup2(open("/dev/null", O_RDONLY), 0);
   for (const auto &[name, value] : launch.environment)
     setenv(name.c_str(), value.c_str(), 1);
   if (!launch.directory.empty() && chdir(launch.directory.c_str()) == -1)
     _exit(126);
-  const int executable = launch.user ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
-  if (launch.user && (setgroups(0, nullptr) == -1 ||
-                      setgid(*launch.user) == -1 || setuid(*launch.user) == -1))
+  const int executable =
+      launch.as_nobody ? open(argv[0], O_RDONLY | O_CLOEXEC) : -1;
+  if (launch.as_nobody && !become_nobody())
     _exit(126);
   // Reset all signals: make or nohup may have left some ignored. posix_spawn()
   // leaves two ignored that the C library's sigaction() refuses to reset.
@@ -230,20 +239,14 @@ Process::Process(const Launch &launch)
     const char by_default[64] = {};
     (void)syscall(SYS_rt_sigaction, number, by_default, nullptr, 8);
   }
-  for (int number : launch.ignored)
-    ::signal(number, SIG_IGN);
-  sigset_t blocked;
-  sigemptyset(&blocked);
-  for (int number : launch.blocked)
-    sigaddset(&blocked, number);
-  sigprocmask(SIG_SETMASK, &blocked, nullptr);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
   // Close on exec what the test inherited; before_exec() may add descriptors.
   for (int fd = STDERR_FILENO + 1; fd < 1024; ++fd)
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
   if (launch.before_exec)
     launch.before_exec();
-  for (int fd : launch.closed)
-    close(fd);
   for (const auto &[resource, value] : launch.limits) {
     const rlimit limit = {value, value};
     if (setrlimit(static_cast<decltype(RLIMIT_CPU)>(resource), &limit) == -1)
@@ -282,7 +285,10 @@ std::string in_words_of_glibc(std::string text) {
   return text;
 }
 
-std::string Process::err() const { return in_words_of_glibc(read_file(err_)); }
+std::string Process::captured(int i) const {
+  return in_words_of_glibc(
+      read_file(proc(getpid(), "fd/" + std::to_string(files_[i]))));
+}
 
 bool Process::has_ended() {
   int status;
@@ -365,8 +371,8 @@ Terminal::Terminal() : master_(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
     why_ = std::string("no terminal: ") + strerror(errno);
 }
 
-int Terminal::open_slave(int flags) const {
-  return open(name_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC | flags);
+int Terminal::open_slave() const {
+  return open(name_.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
 }
 
 void Terminal::close() {

@@ -2,7 +2,6 @@
 
 #include "support.h"
 
-#include <grp.h>
 #include <stdexcept>
 
 std::string in_words_of_glibc(std::string text); // in process.cpp
@@ -360,8 +359,7 @@ void Sandbox::expect_sound_log(int hosts) const {
 
 std::string Sandbox::why_not_as_nobody() const {
   const int status = in_a_child([this] {
-    if (setgroups(0, nullptr) == -1 || setgid(nobody) == -1 ||
-        setuid(nobody) == -1)
+    if (!become_nobody())
       return 1;
     return chdir(directory_.c_str()) == 0 ? 0 : 2;
   });

@@ -104,12 +104,7 @@ TEST_F(SignalsTest,
     SCOPED_TRACE(foreground ? "-f" : "daemon");
     Launch launch =
         pinglog({foreground ? "-f" : "-i1", "-i", "1", "-e", ping, "host"});
-    for (int number = 1; number <= SIGRTMAX; ++number) {
-      if (number == 34) // musl reserves it: sigaction() fails
-        continue;
-      launch.ignored.push_back(number); // fails for SIGKILL, say
-      launch.blocked.push_back(number);
-    }
+    launch.before_exec = ignore_and_block_signals;
     Process process(launch);
     await(" host fail sed: ");
     const pid_t pid = writer(log());

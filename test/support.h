@@ -74,6 +74,7 @@ void write_file(const std::string &path, const std::string &text,
 [[nodiscard]] std::vector<pid_t> zombies_of(pid_t pid);
 // Maps each open descriptor to the target of its link in /proc/PID/fd.
 [[nodiscard]] std::map<int, std::string> descriptors_of(pid_t pid);
+constexpr uid_t nobody = 65534;
 // The PID that holds the lock on this log's FILE.lock; -1 if there is none.
 [[nodiscard]] pid_t writer(const std::string &path);
 
@@ -97,21 +98,24 @@ struct Subreaper {
 std::string program();
 
 // How to start a process. What is not set is inherited from the test, except
-// signal settings and descriptors; standard input is /dev/null.
+// signal settings and descriptors: standard input is /dev/null, standard output
+// and error are captured.
 struct Launch {
   Words arguments; // without argv[0]
   std::string executable = program();
   std::string directory;                          // "": the test's own
   std::map<std::string, std::string> environment; // overrides the test's own
-  std::vector<int> closed;                        // descriptors
-  std::vector<int> ignored;                       // signals
-  std::vector<int> blocked;                       // signals
-  std::optional<uid_t> user;                      // also the group
+  bool as_nobody = false;                         // without root's privileges
   std::map<int, unsigned long> limits;            // RLIMIT_..., soft and hard
-  std::string stdout_to;                          // a file; "": captured
-  std::string stderr_to;                          // a file; "": captured
-  std::function<void()> before_exec; // in the child, before closed and limits
+  std::function<void()> before_exec; // in the child, before the limits are set
 };
+
+// For before_exec: opens the file, to append, as this descriptor.
+void open_as(int descriptor, const std::string &file);
+// For before_exec: ignores and blocks each signal for which that is possible.
+void ignore_and_block_signals();
+// Gives up root's privileges in a child. Returns false with errno.
+[[nodiscard]] bool become_nobody();
 
 struct Result {
   int status = -1; // exit status, or 128 + the signal's number
@@ -130,19 +134,20 @@ public:
   pid_t pid() const { return pid_; }
   void signal(int number) const;
   // What the process has written so far.
-  std::string out() const { return read_file(out_); }
-  std::string err() const;
+  std::string out() const { return captured(0); }
+  std::string err() const { return captured(1); }
   // Waits until the process has exited; fails the test at the bound. Returns
   // the output so far: a daemon that the process has started may write more.
   Result wait();
   [[nodiscard]] bool has_ended();
 
 private:
+  std::string captured(int i) const;
+
   pid_t pid_ = -1;
   bool reaped_ = false;
   int status_ = -1;
-  int files_[2] = {-1, -1}; // captured output
-  std::string out_, err_;   // names of what has the output
+  int files_[2]; // standard output and error
 };
 
 [[nodiscard]] Result run(const Launch &launch);
@@ -179,7 +184,7 @@ public:
   const std::string &why() const { return why_; } // "" unless it has failed
   int master() const { return master_; }
   const std::string &name() const { return name_; } // /dev/pts/3
-  int open_slave(int flags = 0) const;
+  int open_slave() const;
   void close(); // as when a terminal window is closed
   // For Launch::before_exec: makes the process a session leader, this terminal
   // its controlling terminal and, if wanted, its descriptors 0 to 2.
@@ -191,8 +196,9 @@ private:
   std::string why_;
 };
 
-#define SKIP_IF_NO(thing)                                                      \
-  if (const std::string why = (thing).why(); !why.empty())                     \
+// Skips the test for this reason, unless it is "".
+#define SKIP_IF(reason)                                                        \
+  if (const std::string why = (reason); !why.empty())                          \
   GTEST_SKIP() << why
 
 // ---- The log ----------------------------------------------------------------
@@ -222,8 +228,6 @@ struct Account {
 [[nodiscard]] Account check_log(const std::string &path, int hosts = 0);
 
 // ---- The sandbox ------------------------------------------------------------
-
-constexpr uid_t nobody = 65534;
 
 // Every test has a directory of its own. The processes that it starts carry a
 // mark in their environment. At the end, the fixture kills each process that
@@ -310,7 +314,7 @@ protected:
   // check_log() finds no fault, no line is lost, and no cycle lacks its end.
   void expect_sound_log(int hosts = 0) const;
 
-  // Why pinglog cannot run here as nobody, or "" if it can.
+  // Why Launch::as_nobody is not possible here, or "" if it is.
   std::string why_not_as_nobody() const;
 
 private:
@@ -318,10 +322,5 @@ private:
   std::string log_;
   std::vector<pid_t> daemons_;
 };
-
-// Call this before you set Launch::user to nobody.
-#define SKIP_UNLESS_NOBODY_CAN_RUN()                                           \
-  if (const std::string why = why_not_as_nobody(); !why.empty())               \
-  GTEST_SKIP() << why
 
 #endif
