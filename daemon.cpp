@@ -18,9 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace {
-int launcher = -1; // the pipe on which the launcher waits, in the daemon
-} // namespace
+static int launcher = -1; // in the daemon: the pipe on which it waits
 
 void replace(int &descriptor, int by) {
   if (descriptor != -1)
@@ -38,20 +36,17 @@ bool reset_process(Inherited descriptors) {
   // the limit. poll() tells in one call which of many are open. It fails if the
   // limit is below their number; then any of them may be open.
   constexpr int block_size = 256;
-  const auto end =
-      static_cast<int>(std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20));
+  const int end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
   for (int first = STDERR_FILENO + 1; first < end; first += block_size) {
     pollfd block[block_size];
     for (int i = 0; i < block_size; ++i)
       block[i] = {first + i, 0, 0};
     const bool is_known = poll(block, block_size, 0) != -1;
     for (const pollfd &each : block)
-      if (is_known && (each.revents & POLLNVAL) != 0)
-        continue;
-      else if (descriptors == Inherited::close)
-        (void)close(each.fd);
-      else
-        (void)fcntl(each.fd, F_SETFD, FD_CLOEXEC);
+      if (!is_known || (each.revents & POLLNVAL) == 0)
+        (void)(descriptors == Inherited::close
+                   ? close(each.fd)
+                   : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
   }
 
   struct sigaction action = {};

@@ -6,8 +6,11 @@
 // So pinglog wakes up only when a ping ends, a signal arrives or a cycle ends.
 //
 // It exits only on a signal, after -c cycles, when nobody reads its standard
-// output any longer, or when another pinglog has replaced it. A ping's failure
-// goes into its result line; a failed write is retried.
+// output any longer, when another pinglog has replaced it, or when it may not
+// read the clock or wait. A ping's failure goes into its result line; a failed
+// write is retried.
+//
+// Four chapters: the start, the verdict, the log, the cycle.
 
 #include "daemon.h"
 
@@ -20,7 +23,7 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
-#include <initializer_list>
+#include <libgen.h>
 #include <poll.h>
 #include <string_view>
 #include <sys/select.h>
@@ -40,17 +43,15 @@ constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
 constexpr char outage_label[] = "ping outage--------:";
 constexpr char end_label[] = "end of time--------:";
+constexpr char clock_label[] = "clock jumped-------:";
 constexpr char lost_label[] = "lines lost---------:";
 constexpr char rename_label[] = "log not renamed----:";
 constexpr const char *labels[] = {started_label, start_label, result_label,
-                                  outage_label,  end_label,   lost_label,
-                                  rename_label};
+                                  outage_label,  end_label,   clock_label,
+                                  lost_label,    rename_label};
+constexpr char sandbox_hint[] = " (a sandbox forbids it)";
 
 volatile sig_atomic_t stop_requested = 0;
-sigset_t mask_in_wait; // the signals that are blocked while pinglog waits
-
-void on_stop(int) { stop_requested = 1; }
-void on_child(int) {} // its arrival ends pselect()
 
 [[noreturn]] void die(const char *object, const char *reason,
                       const char *hint = "") {
@@ -58,10 +59,10 @@ void on_child(int) {} // its arrival ends pselect()
   exit(EXIT_FAILURE);
 }
 
-int64_t now() {
+int64_t now(clockid_t clock = CLOCK_MONOTONIC) {
   timespec time;
-  if (clock_gettime(CLOCK_MONOTONIC, &time) == -1)
-    die("clock", strerror(errno));
+  if (clock_gettime(clock, &time) == -1)
+    die("clock", strerror(errno), sandbox_hint);
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
@@ -72,7 +73,7 @@ bool begins_with(const char *text, const char *beginning) {
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
-// Called only at the start: nothing is ever freed.
+// Nothing is ever freed: pinglog allocates only while it starts or dies.
 template <typename Type> Type *allocate(size_t count) {
   void *const memory = calloc(count, sizeof(Type));
   if (memory == nullptr)
@@ -81,11 +82,13 @@ template <typename Type> Type *allocate(size_t count) {
 }
 
 template <typename... Values> char *format(const char *form, Values... values) {
-  const auto size = static_cast<size_t>(snprintf(nullptr, 0, form, values...));
+  const size_t size = snprintf(nullptr, 0, form, values...);
   char *const text = allocate<char>(size + 1);
   (void)snprintf(text, size + 1, form, values...);
   return text;
 }
+
+// ---- The start: options, command, hosts -------------------------------------
 
 // The daemon will be in another directory.
 const char *absolute(const char *name) {
@@ -110,29 +113,33 @@ Logs, every few seconds and forever, whether hosts answer ping.
   -k         stop the pinglog that writes this log
   -o file    the log (default /home/ping.log); -f -o - is standard output
   -q n       log only changes; each n-th cycle in full, 1 to 10^12 (default 1)
-  -s KiB     size limit of file + file.0, 0 (none) to 10^12 (default 20480)
+  -s KiB     size limit of file + file.0, 0 (none) to 10^12 (default 204800)
   -h, -V     print this help, or the version
 
-Two failures of a host in a row begin an outage. Outages that ended, and starts:
-  grep -ahs -e 'was down' -e '^pinglog started' /home/ping.log.0 /home/ping.log
+Two failures of a host in a row begin an outage. Outages, starts, and when the
+clock was set:
+  grep -ahs -e '^ping outage' -e '^pinglog started' -e '^clock jumped' \
+    /home/ping.log.0 /home/ping.log
 )";
 constexpr char version[] = "pinglog 2.0\n";
 constexpr char default_log[] = "/home/ping.log";
+constexpr char default_ping[] = "ping -n";
 constexpr int64_t largest_number = 1'000'000'000'000;
 
 struct Options {
   int64_t count = INT64_MAX;
+  const char *ping = default_ping;
   const char *file = default_log;
   const char *hint = "";      // on the file
   const char *lock = "";      // FILE.lock
   const char *old_file = "";  // FILE.0
-  const char *directory = ""; // of these, with a slash
+  const char *directory = ""; // of these
   bool to_stdout = false;     // and not to the file
   bool foreground = false;
   int64_t interval_ns = 3 * second_ns;
   bool kill = false;
   int64_t full_every = 1;
-  int64_t limit = int64_t{20480} * 1024; // bytes, 0: none
+  int64_t limit = int64_t{204800} * 1024; // bytes, 0: none
 } options;
 
 const char *ping_file; // what execv() needs to run a ping
@@ -164,7 +171,7 @@ Host *hosts_end;
 [[noreturn]] void refuse(const char *what, const char *word,
                          const char *advice) {
   (void)dprintf(STDERR_FILENO, "pinglog: %s: '%s'\n%.*s\n", what, word,
-                static_cast<int>(strcspn(advice, "\n")), advice);
+                int(strcspn(advice, "\n")), advice);
   exit(2);
 }
 
@@ -189,30 +196,35 @@ int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
   return value;
 }
 
-// Searches PATH once, before the directory changes.
+// The file of a command: the word itself if it has a slash, or else the first
+// one in PATH, which is searched once, before the directory changes.
 const char *find_command(const char *word) {
-  const bool is_file = strchr(word, '/') != nullptr;
-  const char *path = getenv("PATH");
-  if (path == nullptr)
-    path = "/usr/bin:/sbin:/bin";
-  errno = ENOENT; // an empty list has no command
-  for (char *directory, *rest = format("%s", is_file ? "." : path);
-       (directory = strtok(rest, ":")) != nullptr; rest = nullptr) {
-    const char *const file = is_file ? word : format("%s/%s", directory, word);
-    if (access(file, X_OK) == 0)
-      return absolute(file);
+  errno = ENOENT; // PATH can be empty
+  if (strchr(word, '/') != nullptr) {
+    if (access(word, X_OK) == 0)
+      return absolute(word);
+  } else {
+    const char *const path = getenv("PATH");
+    char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
+    for (const char *directory; (directory = strtok(rest, ":")) != nullptr;
+         rest = nullptr) {
+      const char *const file = format("%s/%s", directory, word);
+      if (access(file, X_OK) == 0)
+        return absolute(file);
+    }
   }
-  die(word, strerror(errno), " (use -e)");
+  die(word, strerror(errno),
+      options.ping == default_ping ? " (install a ping, or use -e)" : "");
 }
 
-void prepare_ping(const char *command) {
-  char *rest = format("%s -c 1", command);
+void prepare_ping() {
+  char *rest = format("%s -c 1", options.ping);
   ping_words = allocate<char *>(strlen(rest)); // more than needed
   for (host_word = ping_words; (*host_word = strtok(rest, " \t")) != nullptr;
        ++host_word)
     rest = nullptr;
   if (host_word == ping_words + 2) // -c 1 alone
-    refuse_value("-e", command);
+    refuse_value("-e", options.ping);
   host_word[1] = nullptr;
   ping_file = find_command(ping_words[0]);
   // Pings translate `time=`. setenv() would add 8 KiB to the program.
@@ -236,7 +248,6 @@ void add_host(const char *name) {
 }
 
 void parse_options(int argc, char **argv) {
-  const char *ping = "ping -n";
   opterr = 0;
   // Some getopt()s move the hosts to the end. None does if it is called only
   // for words that begin with '-'.
@@ -252,7 +263,7 @@ void parse_options(int argc, char **argv) {
       break;
     switch (option) {
     case 'c': options.count = decimal("-c", 1, 1, largest_number); break;
-    case 'e': ping = optarg; break;
+    case 'e': options.ping = optarg; break;
     case 'f': options.foreground = true; break;
     case 'h': print_and_exit(help);
     case 'i':
@@ -271,7 +282,7 @@ void parse_options(int argc, char **argv) {
   const int count = std::max(argc - optind, 0); // argc can be 0
   if (options.kill && count > 0)
     refuse("bad host", argv[optind], "-k takes no host");
-  hosts = hosts_end = allocate<Host>(static_cast<size_t>(count) + 1);
+  hosts = hosts_end = allocate<Host>(count + 1);
   for (int i = 0; i < count; ++i)
     add_host(argv[optind + i]);
   if (count == 0)
@@ -283,38 +294,47 @@ void parse_options(int argc, char **argv) {
   options.file = options.to_stdout ? "standard output" : absolute(options.file);
   options.lock = format("%s.lock", options.file);
   options.old_file = format("%s.0", options.file);
-  const size_t name = std::string_view(options.file).rfind('/') + 1;
-  options.directory = format("%.*s", static_cast<int>(name), options.file);
+  options.directory = dirname(format("%s", options.file));
   if (!options.kill)
-    prepare_ping(ping);
+    prepare_ping();
 }
 
-// How well a line explains a failure; 0: not at all. Only a ping that has sent
-// prints statistics. What it said at its start is then not the reason.
-int rank(const char *line) {
+// ---- The verdict: what a ping's output means --------------------------------
+
+// How well a line explains a failure, in rising order. Only a ping that has
+// sent prints statistics. Then what it said before it sent is not the reason,
+// but what it says about its packet is.
+enum class Rank { header, notice, other, own_words, statistics, packet };
+
+Rank rank(const char *line) {
   const auto has = [line](std::initializer_list<const char *> words) {
     return std::any_of(words.begin(), words.end(), [line](const char *word) {
       return strstr(line, word) != nullptr;
     });
   };
-  if (begins_with(line, "PING") || begins_with(line, "Ping ") ||
+  const char *const title = strstr(line, "PING"); // also ARPING, HPING, 2PING
+  if ((title != nullptr && title - line <= 2) || begins_with(line, "Ping ") ||
       begins_with(line, "--- ") || line[strspn(line, " ?")] == '\0')
-    return 0;
-  if (has({"ERROR: ld.so:", " warning:", "Warning:", "WARNING:", "socktype:",
-           "Address family not supported", " Redirect "}))
-    return 1; // a notice
+    return Rank::header;
+  if (has({" ttl=", "time=", "ERROR: ld.so:", " warning:", "Warning:",
+           "WARNING:", "socktype:", "PATTERN:", "Address family not supported",
+           " Redirect "}))
+    return Rank::notice; // or the answer to another packet
   if (has({"from ", "From ", ": sendto:", ": sendmsg:", ": sending ", ": recv",
            "local error"}))
-    return 4; // about the answer or about sending
-  return has({"packets transmitted"}) && !begins_with(line, "0 ") ? 3 : 2;
+    return Rank::packet;
+  if (has({"packets transmitted"}) && !begins_with(line, "0 "))
+    return Rank::statistics;
+  return has({"ping: ", "ping6: "}) ? Rank::own_words : Rank::other;
 }
 
-// The first of the lines that explain best, or nullptr.
+// The first of the lines that explain best, or nullptr. No notice explains why
+// pinglog had to end a ping.
 const char *find_reason(char *output, bool is_overdue) {
   const char *reason = nullptr;
-  int best = is_overdue ? 1 : 0; // pinglog ended it, whatever the notice says
-  for (char *line; (line = strtok(output, "\n")) != nullptr; output = nullptr)
-    if (const int own = rank(line); own > best) {
+  Rank best = is_overdue ? Rank::notice : Rank::header;
+  for (char *line; (line = strtok(output, "\r\n")) != nullptr; output = nullptr)
+    if (const Rank own = rank(line); own > best) {
       best = own;
       reason = line;
     }
@@ -330,7 +350,8 @@ std::string_view find_time(const char *output) {
   time += strlen("time=");
   time += strspn(time, " ");
   const size_t length = strspn(time, ".0123456789");
-  if (!is_digit(*time) || length > 20 || !begins_with(time + length, " ms") ||
+  const char *const unit = time + length + strspn(time + length, " ");
+  if (!is_digit(*time) || length > 20 || !begins_with(unit, "ms") ||
       strtol(time, nullptr, 10) > options.interval_ns / 1'000'000)
     return {};
   return {time, length};
@@ -347,7 +368,8 @@ Verdict verdict(bool answered, const char *form, Values... values) {
 // a remote host wrote part of it.
 Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
   for (ssize_t i = 0; i < size; ++i)
-    if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n')
+    if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n' &&
+        !begins_with(output + i, "\r\n")) // as from a terminal: ssh -t
       output[i] = '?';
   const std::string_view time = find_time(output);
   // A script that ends in `| tail` exits with status 0, and so does oping.
@@ -355,19 +377,33 @@ Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
                        strstr(output, " 0 packets received") != nullptr;
   // A ping that was killed, but had printed a time, was answered.
   if (!time.empty() && (status == 0 || WIFSIGNALED(status)))
-    return verdict(true, "ok %.*s ms", static_cast<int>(time.size()),
-                   time.data());
-  if (status == 0 && !is_lost)
+    return verdict(true, "ok %.*s ms", int(time.size()), time.data());
+  // A script may exit with status 0 because pinglog sent it SIGINT.
+  if (status == 0 && !is_lost && !is_overdue)
     return {true, "ok"};
   if (const char *reason = find_reason(output, is_overdue))
     return verdict(false, "fail %s", reason);
   if (is_overdue)
-    return verdict(false, "fail no answer in %g s",
-                   static_cast<double>(options.interval_ns) / second_ns);
+    return verdict(false, "fail no answer in %g s", options.interval_ns / 1e9);
   if (WIFEXITED(status))
     return verdict(false, "fail exit status %d", WEXITSTATUS(status));
   return verdict(false, "fail killed by signal %d", WTERMSIG(status));
 }
+
+// ---- The log: its lock, its file, its queue ---------------------------------
+
+// The file gets whole lines only, and pinglog is its only writer. Lines wait in
+// the queue until they have been written. Those that do not fit are dropped,
+// and a line in the log says how many.
+int lock_file = -1;
+int log_file = -1; // the file that has the log's name now, or standard output
+int rename_error = 0;              // of the last attempt
+const char *write_error = nullptr; // in this cycle: the next one tries again
+bool needs_sync = false;           // an outage line is not safe on the disk yet
+pid_t sync_pid = 0;                // of the child that calls fsync(); 0: none
+char queue[64 * 1024];
+size_t queued = 0;
+long lost = 0; // lines, after those in the queue
 
 // Follows no link, acquires no terminal, waits for no FIFO.
 constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
@@ -380,99 +416,112 @@ bool has_name(int file, const char *path) {
          open.st_dev == named.st_dev && open.st_ino == named.st_ino;
 }
 
-// The log: a queue of lines, and the file that has the log's name now, or
-// standard output. The file gets whole lines only. Lines that cannot be written
-// wait. Those that do not fit are dropped, and a line says how many.
-int log_file = -1;
-int rename_error = 0; // of the last attempt
-char queue[64 * 1024];
-size_t queued = 0;
-long lost = 0; // lines, after those in the queue
-
 // A record lock on FILE.lock makes pinglog the only writer. The kernel releases
 // it when pinglog dies. The log itself does not serve: others may rename or
 // lock it, and closing any of its descriptors would drop the lock (POSIX).
-int lock_file = -1;
-
-// The owner of the lock's file if that is a stranger, or else 0: the owner of
-// the directory is none, who owns each file on some file systems.
-uid_t stranger() {
-  struct stat file, directory = {}; // root is no stranger
-  (void)stat(options.directory, &directory);
-  const bool is_ours = fstat(lock_file, &file) == -1 ||
-                       file.st_uid == geteuid() ||
-                       file.st_uid == directory.st_uid;
-  return is_ours ? 0 : file.st_uid;
+//
+// A lock file is trusted if no other user can have put it there: then a pinglog
+// holds its lock. On some file systems the directory's owner owns every file.
+bool is_trusted(const struct stat &file) {
+  struct stat directory;
+  return file.st_nlink <= 1 && (file.st_uid == geteuid() || file.st_uid == 0 ||
+                                (stat(options.directory, &directory) == 0 &&
+                                 file.st_uid == directory.st_uid));
 }
 
-// The process that has the lock, or 0. One that only reads is no pinglog; one
-// in another container has no PID here. Dies if a stranger chose the process.
-pid_t writer() {
+// The process whose lock is in the way: F_RDLCK asks for writers, F_WRLCK for
+// readers too. 0: none. -1: it runs in another container or on another machine.
+pid_t holder(int file, short type) {
   struct flock lock = {}; // the whole file
-  lock.l_type = F_WRLCK;
-  if (fcntl(lock_file, F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
+  lock.l_type = type;
+  if (fcntl(file, F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
     return 0;
-  if (const uid_t owner = stranger())
-    die(options.lock, format("user %ld owns it, and PID %ld has locked it",
-                             static_cast<long>(owner), long{lock.l_pid}));
-  return lock.l_type == F_WRLCK ? std::max<pid_t>(lock.l_pid, 0) : 0;
+  return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
-// Takes the lock, again if its file was removed or replaced. If another process
-// has it, dies. But a stranger, who can make the file in /tmp, must not end a
-// running pinglog. Without locks in the file system, log anyway.
-void keep_lock(bool is_start) {
-  if (has_name(lock_file, options.lock))
-    return;
-  // With O_CREAT, Linux may refuse another user's file in /tmp.
-  int lock = open(options.lock, O_RDWR | careful);
-  if (lock == -1 && errno == ENOENT)
-    lock = open(options.lock, O_RDWR | O_CREAT | careful, 0600);
-  if (lock == -1 && is_start)
-    die(options.lock, strerror(errno), options.hint);
-  if (lock == -1)
-    return;
-  replace(lock_file, lock);
-  struct flock whole = {}; // the whole file
-  whole.l_type = F_WRLCK;
-  if (fcntl(lock_file, F_SETLK, &whole) == 0 ||
-      (errno != EAGAIN && errno != EACCES))
-    return;
-  if (!is_start && stranger() != 0)
-    return replace(lock_file); // the next cycle tries again
-  const long pid = writer();
+// Opens the lock file, which is made if it is missing, and anew if it is not
+// trusted. But whoever holds that one may be a pinglog: then a start is
+// refused. Returns -1 with errno.
+int open_lock() {
+  for (;;) {
+    int file = open(options.lock, O_RDWR | careful);
+    if (file == -1 && errno == ENOENT)
+      file = open(options.lock, O_RDWR | O_CREAT | O_EXCL | careful, 0600);
+    if (file == -1 && errno == EEXIST)
+      continue; // another pinglog has just made it
+    struct stat status;
+    if (file == -1 || fstat(file, &status) == -1 || is_trusted(status))
+      return file;
+    const long pid = holder(file, F_WRLCK);
+    if (lock_file == -1 && pid != 0)
+      die(options.lock, format("user %ld owns it, and PID %ld has locked it",
+                               long{status.st_uid}, pid));
+    replace(file);
+    if (unlink(options.lock) == -1 && errno != ENOENT)
+      return -1;
+  }
+}
+
+// Takes the lock; takes it again if its file was removed or replaced, or if the
+// file system had no locks. Without locks, pinglog logs all the same. Dies if
+// another process has the lock, or if a start cannot open the file. Later,
+// returns the reason why the file cannot be opened, or nullptr.
+const char *keep_lock() {
+  if (!has_name(lock_file, options.lock)) {
+    const int file = open_lock();
+    const bool is_denied = errno == EACCES || errno == EPERM;
+    if (file == -1 && lock_file == -1)
+      die(options.file, format("cannot open its .lock: %s", strerror(errno)),
+          is_denied ? " (another user made it: use -o)" : options.hint);
+    if (file == -1)
+      return strerror(errno);
+    replace(lock_file, file);
+  }
+  pid_t writer = 0; // it may exit before it is asked for
+  for (int tries = 0; tries < 2 && writer == 0; ++tries) {
+    struct flock whole = {};
+    whole.l_type = F_WRLCK;
+    if (fcntl(lock_file, F_SETLK, &whole) == 0 ||
+        (errno != EAGAIN && errno != EACCES))
+      return nullptr;
+    writer = holder(lock_file, F_RDLCK);
+  }
+  const long pid = writer;
   die(options.file,
-      pid != 0 ? format("already written by PID %ld (-k stops it)", pid)
-               : "locked by an unknown process, perhaps in another container "
-                 "or on another machine");
+      pid > 0 ? format("already written by PID %ld (-k stops it)", pid)
+              : "locked by an unknown process, perhaps in another container "
+                "or on another machine");
 }
 
-// Stops the pinglog that has the lock, and waits until it has released it.
+// Stops the pinglog that has the lock, and waits until it has released it. If
+// another user can have chosen the process, root becomes that user first.
+// (After seteuid() root could still kill its own processes: POSIX, kill.)
 int stop_writer() {
   constexpr char hint[] = " (only its owner or root can stop it)";
   lock_file = open(options.lock, O_RDONLY | careful);
   if (lock_file == -1 && errno != ENOENT)
     die(options.lock, strerror(errno), errno == EACCES ? hint : "");
-  const pid_t pid = writer();
-  if (pid == 0)
-    die(options.file, "no pinglog writes it here", options.hint);
-  if (kill(pid, SIGTERM) == -1 && errno != ESRCH)
-    die(format("PID %ld", long{pid}), strerror(errno), hint);
+  const pid_t pid = holder(lock_file, F_RDLCK);
+  if (pid <= 0)
+    die(options.file,
+        "no pinglog on this machine or in this container writes it",
+        options.hint);
+  const char *const process = format("PID %ld", long{pid});
+  struct stat status;
+  if (fstat(lock_file, &status) == -1 || status.st_nlink > 1)
+    die(options.lock, "another user may have linked it here to stop ", process);
+  const bool is_root = geteuid() == 0;
+  if ((is_root && !is_trusted(status) && setuid(status.st_uid) == -1) ||
+      (kill(pid, SIGTERM) == -1 && errno != ESRCH))
+    die(process, strerror(errno),
+        is_root ? " (the owner of the lock file may not stop it)" : hint);
   (void)kill(pid, SIGCONT); // stopped, it would not see SIGTERM
-  for (int tries = 0; writer() == pid; ++tries) {
+  for (int tries = 0; holder(lock_file, F_RDLCK) == pid; ++tries) {
     if (tries == 1000)
-      die(options.file, "its writer does not exit");
+      die(process, "does not exit; only kill -9 is left");
     (void)poll(nullptr, 0, 10);
   }
   return EXIT_SUCCESS;
-}
-
-// Fails on a pipe, for which lseek() has made the size negative, too.
-[[nodiscard]] bool cut_off(off_t size) {
-  const bool is_cut = ftruncate(log_file, size) == 0;
-  if (is_cut)
-    (void)lseek(log_file, size, SEEK_SET);
-  return is_cut;
 }
 
 // After a kill or a power cut: cuts off NULs and then an unfinished line of
@@ -484,7 +533,7 @@ int stop_writer() {
   while (size > 0 && pread(log_file, tail, 1, size - 1) == 1 && tail[0] == '\0')
     --size;
   const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-  const auto length = static_cast<size_t>(size - from);
+  const size_t length = size - from;
   if (end == -1 || pread(log_file, tail, length, from) != size - from)
     return false;
   const size_t line = std::string_view(tail, length).rfind('\n') + 1;
@@ -495,39 +544,25 @@ int stop_writer() {
         return memcmp(tail + line, l, std::min(torn, strlen(l))) == 0;
       });
   if (is_ours)
-    size -= static_cast<off_t>(torn);
-  const bool is_cut = size == end || cut_off(size);
+    size -= off_t(torn);
+  const bool is_cut = size == end || ftruncate(log_file, size) == 0;
   return (is_cut && is_ours) || write(log_file, "\n", 1) == 1;
 }
 
-// Returns the reason why the log's name cannot be used, or nullptr.
-const char *obstacle() {
-  struct stat named;
-  return lstat(options.file, &named) == -1 || S_ISREG(named.st_mode)
-             ? nullptr
-             : "not a regular file (for standard output, -f -o -)";
-}
-
-// Makes sure that the open file is the one that has the name now, or waits
-// until standard output takes a line: a pipe that is not read must not stall
-// the pings. Returns the reason of a failure, or nullptr.
-const char *check_output(int patience_ms = 0) {
-  if (options.to_stdout) {
-    pollfd output = {log_file, POLLOUT, 0};
-    if (poll(&output, 1, patience_ms) != 1)
-      return "its reader has stalled";
-    if ((output.revents & (POLLERR | POLLHUP)) == 0)
-      return nullptr;
-    stop_requested = 1;
-    return reader_is_gone;
-  }
+// Opens the file that has the log's name, unless it is open. Takes the lock
+// before: what has the name now may be the log of another pinglog, which may
+// not be touched. Returns the reason of a failure, or nullptr.
+const char *open_log_file() {
   if (has_name(log_file, options.file))
     return nullptr;
-  if (const char *reason = obstacle())
+  struct stat named;
+  if (lstat(options.file, &named) == 0 && !S_ISREG(named.st_mode))
+    return "not a regular file (for standard output, -f -o -)";
+  if (const char *reason = keep_lock())
     return reason;
   replace(log_file,
           open(options.file, O_RDWR | O_CREAT | O_APPEND | careful, 0644));
-  rename_error = 0; // each file says why it is not renamed
+  rename_error = 0; // a new file logs its own reason
   if (log_file != -1 && repair())
     return nullptr;
   const char *const reason = strerror(errno);
@@ -535,33 +570,67 @@ const char *check_output(int patience_ms = 0) {
   return reason;
 }
 
+// Waits until standard output takes a line: a pipe that nobody reads must not
+// stall the pings. Returns the reason of a failure, or nullptr.
+const char *wait_for_reader(int patience_ms) {
+  pollfd output = {log_file, POLLOUT, 0};
+  if (poll(&output, 1, patience_ms) != 1)
+    return "its reader has stalled";
+  if ((output.revents & (POLLERR | POLLHUP)) == 0)
+    return nullptr;
+  stop_requested = 1;
+  return reader_is_gone;
+}
+
+// Takes back a part of a line, except from a pipe or a terminal.
+[[nodiscard]] bool take_back(ssize_t size) {
+  const off_t start = lseek(log_file, 0, SEEK_CUR) - size; // a pipe: negative
+  return start >= 0 && ftruncate(log_file, start) == 0 &&
+         lseek(log_file, start, SEEK_SET) == start;
+}
+
+// Writes the first line of the queue. Returns the reason of a failure, or
+// nullptr. A file gets all of the line or nothing.
+const char *write_line() {
+  const ssize_t line_size = strcspn(queue, "\n") + 1;
+  const ssize_t size = write(log_file, queue, line_size);
+  if (size <= 0)
+    return strerror(errno);
+  if (size < line_size && take_back(size))
+    return strerror(ENOSPC); // or a limit: only another write would tell
+  needs_sync = needs_sync || begins_with(queue, outage_label);
+  queued -= size;
+  (void)memmove(queue, queue + size, queued);
+  return nullptr;
+}
+
+// Somebody may pull the plug because the line is down. A slow disk must not
+// stall the pings, so a child waits for it. What is written meanwhile is for
+// the next child: a disk that hangs collects no children.
+void sync_log() {
+  if (!needs_sync || sync_pid != 0 || options.to_stdout)
+    return;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    (void)fsync(log_file);
+    _exit(0);
+  }
+  sync_pid = std::max<pid_t>(pid, 0);
+  needs_sync = pid == -1; // the next call tries again
+}
+
 // Writes the queue. Returns the reason why lines are left, or nullptr.
 const char *flush_log(int patience_ms = 0) {
-  const char *reason = nullptr;
-  bool has_outage = false;
+  const char *reason = write_error;
   while (reason == nullptr && (queued > 0 || lost > 0)) {
     if (queued == 0)
-      queued = static_cast<size_t>(snprintf(
-          queue, sizeof queue, "%s%ld\n", lost_label, std::exchange(lost, 0)));
-    if ((reason = check_output(patience_ms)) != nullptr)
-      break;
-    const size_t line_size = strcspn(queue, "\n") + 1;
-    const ssize_t size = write(log_file, queue, line_size);
-    const auto written = static_cast<size_t>(std::max<ssize_t>(size, 0));
-    if (written == 0)
-      reason = strerror(errno);
-    else if (written < line_size &&
-             cut_off(lseek(log_file, 0, SEEK_CUR) - size))
-      reason = strerror(ENOSPC); // or a limit: only another write would tell
-    else {
-      has_outage = has_outage || begins_with(queue, outage_label);
-      queued -= written;
-      (void)memmove(queue, queue + written, queued);
-    }
+      queued = snprintf(queue, sizeof queue, "%s%ld\n", lost_label,
+                        std::exchange(lost, 0));
+    reason = options.to_stdout ? wait_for_reader(patience_ms) : open_log_file();
+    if (reason == nullptr)
+      reason = write_error = write_line();
   }
-  // Somebody may pull the plug because the line is down.
-  if (has_outage && !options.to_stdout)
-    (void)fsync(log_file);
+  sync_log();
   return reason;
 }
 
@@ -570,39 +639,37 @@ void add_line(const char *label, time_t time, const char *text = "") {
     (void)flush_log();
   const size_t left = sizeof queue - queued;
   char stamp[32]; // ctime_r() needs 26, of which the newline is left out
-  const int size =
+  const size_t size =
       snprintf(queue + queued, left, "%s%.24s%s%s\n", label,
                ctime_r(&time, stamp), text[0] != '\0' ? " " : "", text);
   // Once a line is lost, drop all until the count has been written.
-  if (lost > 0 || static_cast<size_t>(size) >= left)
+  if (lost > 0 || size >= left)
     ++lost;
   else
-    queued += static_cast<size_t>(size);
+    queued += size;
 }
 
-// Renames the file if it has reached half of the limit. Logs each reason of a
-// failure once; until then, the file grows.
+// Renames the file if it has reached half of the limit, but not before its last
+// outage line is safe. Logs each reason of a failure once; until then, the file
+// grows.
 void rotate() {
   struct stat status;
   if (options.limit == 0 || fstat(log_file, &status) == -1 ||
-      status.st_size < options.limit / 2 || !has_name(log_file, options.file))
+      status.st_size < options.limit / 2 || (needs_sync && sync_pid != 0) ||
+      !has_name(log_file, options.file))
     return;
-  const int error = rename(options.file, options.old_file) == -1 ? errno : 0;
   // If both names are links to one file, rename() does nothing.
-  if (error == 0 && has_name(log_file, options.file))
-    (void)unlink(options.file); // the next cycle tries again
+  const bool is_done =
+      rename(options.file, options.old_file) == 0 &&
+      (!has_name(log_file, options.file) || unlink(options.file) == 0);
+  const int error = is_done ? 0 : errno;
   if (error != std::exchange(rename_error, error) && error != 0)
     add_line(rename_label, time(nullptr), strerror(error));
 }
 
-// Takes the lock and opens the log, or dies: in this order, because a refused
-// start must not make a log that the running pinglog may not write.
 void open_log() {
   if (!options.to_stdout) {
-    if (const char *reason = obstacle())
-      die(options.file, reason);
-    keep_lock(true);
-    if (const char *reason = check_output())
+    if (const char *reason = open_log_file())
       die(options.file, reason, options.hint);
     return;
   }
@@ -614,15 +681,88 @@ void open_log() {
     log_file = STDOUT_FILENO;
 }
 
-// The cycle.
-time_t start_time; // for people
-int64_t start_ns;  // the same on the monotonic clock
+// Once a cycle, also if there is nothing to log: notices that another pinglog
+// has the lock, that the log was moved, or that its reader is gone. A failure
+// is reported by flush_log().
+void renew_log() {
+  write_error = nullptr;
+  if (options.to_stdout) {
+    (void)wait_for_reader(0);
+    return;
+  }
+  if (keep_lock() == nullptr) // without the lock, no new log could be opened
+    rotate();
+  (void)open_log_file();
+}
+
+// Writes what is left, with some patience for a slow reader. A child that still
+// waits for the disk is left behind, with another one for the last lines.
+const char *close_log() {
+  write_error = nullptr;
+  sync_pid = 0;
+  return flush_log(250);
+}
+
+// ---- The cycle: start, wait, finish -----------------------------------------
+
+int64_t clock_offset_ns; // from the monotonic clock to that for people
+time_t start_time;       // of the cycle, for people
+int64_t start_ns;        // the same on the monotonic clock
 int64_t end_ns;
 bool is_full;    // log all results, not only changes
 bool is_logged;  // the start line has been logged
 bool is_overdue; // pinglog is ending the pings that have not ended
 
+sigset_t mask_in_wait; // the signals that are blocked while pinglog waits
+
+void on_stop(int) { stop_requested = 1; }
+void on_child(int) {} // its arrival ends pselect()
+
+// While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
+// signals that stop it; in the foreground, not those that the caller ignores:
+// nohup ignores SIGHUP, a script SIGINT and SIGQUIT for a command before `&`.
+// Called before reset_process(), which forgets what the caller ignores.
+void choose_signals() {
+  sigfillset(&mask_in_wait);
+  for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
+    sigdelset(&mask_in_wait, number);
+  for (int number : {SIGINT, SIGQUIT, SIGHUP}) {
+    struct sigaction caller = {};
+    (void)sigaction(number, nullptr, &caller);
+    if (options.foreground ? caller.sa_handler != SIG_IGN : number != SIGHUP)
+      sigdelset(&mask_in_wait, number);
+  }
+}
+
+// From now on, signals arrive only while pselect() waits. Called after
+// detach(): until the daemon is up, ^C ends the launcher.
+void catch_signals() {
+  sigset_t all;
+  sigfillset(&all);
+  (void)sigprocmask(SIG_SETMASK, &all, nullptr);
+  struct sigaction action = {};
+  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
+    action.sa_handler = number == SIGCHLD ? on_child : on_stop;
+    (void)sigaction(number, &action, nullptr);
+  }
+}
+
 bool is_in_flight(const Host &host) { return host.output != -1; }
+bool is_down(const Host &host) { return host.failures >= 2; }
+
+void log_outage(const Host &host, time_t wall, bool is_over) {
+  char state[32] = "is down";
+  const long s = (now() - host.down_ns + second_ns / 2) / second_ns;
+  if (is_over)
+    (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
+                   s / 60 % 60, s % 60);
+  char since[32];
+  char text[longest_line];
+  (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
+                 ctime_r(&host.down_since, since),
+                 host.first.text + strlen("fail "));
+  add_line(outage_label, wall, text);
+}
 
 // Logs the result in a full cycle or if it is a change, and the outage that it
 // begins or ends. Pings that end because pinglog stops have no result.
@@ -631,7 +771,7 @@ void log_result(Host &host, const Verdict &verdict) {
     return;
   const time_t wall = time(nullptr);
   const bool is_change = verdict.answered == (host.failures > 0);
-  const bool was_down = verdict.answered && host.failures >= 2;
+  const bool was_down = verdict.answered && is_down(host);
   host.failures = verdict.answered ? 0 : host.failures + 1;
   if (host.failures == 1) {
     host.first = verdict;
@@ -645,19 +785,8 @@ void log_result(Host &host, const Verdict &verdict) {
   char text[longest_line];
   (void)snprintf(text, sizeof text, "%s %s", host.name, verdict.text);
   add_line(result_label, wall, text);
-  if (host.failures != 2 && !was_down)
-    return;
-  char state[32] = "is down";
-  const int64_t rounded_ns = now() - host.down_ns + second_ns / 2;
-  const long s = static_cast<long>(rounded_ns / second_ns);
-  if (was_down)
-    (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
-                   s / 60 % 60, s % 60);
-  char since[32];
-  (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
-                 ctime_r(&host.down_since, since),
-                 host.first.text + strlen("fail "));
-  add_line(outage_label, wall, text);
+  if (was_down || host.failures == 2)
+    log_outage(host, wall, was_down);
 }
 
 void report(Host &host, int status) {
@@ -691,26 +820,29 @@ void start_ping(Host &host) {
   const pid_t pid = made ? fork() : -1;
   if (pid == 0)
     exec_ping(host.name, ends[1]);
-  const char *const reason = strerror(errno);
+  if (pid == -1) {
+    log_result(host,
+               verdict(false, "fail %s: %s", ping_words[0], strerror(errno)));
+    replace(ends[0]);
+  }
   replace(ends[1]);
   host.pid = std::max<pid_t>(pid, 0);
   host.output = ends[0];
-  if (pid != -1)
-    return;
-  replace(host.output);
-  log_result(host, verdict(false, "fail %s: %s", ping_words[0], reason));
 }
 
-// Waits for a signal, at most until this time, reaps ended pings and logs them.
-void wait_and_reap(int64_t time) {
+// One turn of the loop: waits until a signal has arrived or this time has come,
+// logs the pings that have ended, starts those that have waited for them, and
+// writes the queue.
+void serve_until(int64_t time) {
   const int64_t left = std::max(time - now(), int64_t{0});
-  const timespec timeout = {static_cast<time_t>(left / second_ns),
-                            static_cast<long>(left % second_ns)};
+  const timespec timeout = {time_t(left / second_ns), long(left % second_ns)};
   if (pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_in_wait) == -1 &&
       errno != EINTR)
-    die("pselect", strerror(errno));
-  int status; // whatever woke us: one SIGCHLD can stand for many pings
+    die("pselect", strerror(errno), sandbox_hint);
+  int status; // one SIGCHLD can stand for many pings
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (pid == sync_pid)
+      sync_pid = 0;
     Host *const host = std::find_if(
         hosts, hosts_end, [pid](const Host &each) { return each.pid == pid; });
     if (host == hosts_end) // process 1 inherits orphans
@@ -724,12 +856,27 @@ void wait_and_reap(int64_t time) {
              end_ns - now() >= options.interval_ns / 2)
       start_ping(*host);
   }
-  (void)flush_log(); // if that fails, the next call tries again
+  (void)flush_log(); // if that fails, a later call tries again
+}
+
+// Without this line, nobody could date an outage from before the clock was set.
+void log_clock_jump() {
+  const int64_t wall_ns = now(CLOCK_REALTIME);
+  const int64_t offset_ns = wall_ns - now();
+  const int64_t jump_ns = offset_ns - std::exchange(clock_offset_ns, offset_ns);
+  if (std::abs(jump_ns) <= 2 * second_ns)
+    return;
+  const time_t old = (wall_ns - jump_ns) / second_ns;
+  char stamp[32];
+  char text[sizeof "from " + sizeof stamp];
+  (void)snprintf(text, sizeof text, "from %.24s", ctime_r(&old, stamp));
+  add_line(clock_label, time(nullptr), text);
 }
 
 // A host never has two pings. If one has survived SIGKILL, the next one waits.
 void start_cycle(bool full) {
   const int64_t interval = options.interval_ns;
+  log_clock_jump();
   start_time = time(nullptr);
   start_ns = now();
   // Cycles end on a grid, and last at least half an interval.
@@ -742,12 +889,13 @@ void start_cycle(bool full) {
     host->is_due = host->pid != 0;
     if (!host->is_due)
       start_ping(*host);
-    if ((host - hosts) % 16 == 0)
-      wait_and_reap(0); // lets signals in, and reaps the pings that have ended
+    // Lets signals in and writes, now and then and after the last ping.
+    if ((hosts_end - host) % 16 == 1)
+      serve_until(0);
   }
 }
 
-void finish_cycle() {
+void finish_cycle(bool is_last) {
   is_overdue = true;
   // SIGINT makes a ping print its statistics. Some ignore it.
   int64_t grace_ns = std::min(options.interval_ns / 4, second_ns / 10);
@@ -759,66 +907,39 @@ void finish_cycle() {
       }
     const int64_t deadline = now() + grace_ns;
     while (deadline > now() && std::any_of(hosts, hosts_end, is_in_flight))
-      wait_and_reap(deadline);
+      serve_until(deadline);
     grace_ns = second_ns / 2;
   }
-  for (Host *host = hosts; host < hosts_end; ++host)
-    if (is_in_flight(*host)) // judge it as if SIGKILL had ended it
-      report(*host, SIGKILL);
+  const bool is_exit = is_last || stop_requested;
+  for (Host *host = hosts; host < hosts_end; ++host) {
+    if (is_in_flight(*host)) // no exit status yet, but perhaps a time
+      report(*host, 0);
     else if (std::exchange(host->is_due, false))
-      log_result(*host, {false, "fail the ping before has not exited in time"});
-  if (is_logged)
+      log_result(*host, {false, "fail the previous ping has not exited"});
+    // The next run begins an outage of its own.
+    if (is_exit && is_down(*host))
+      log_outage(*host, time(nullptr), true);
+  }
+  if (is_logged || is_exit) // so the log shows the exit
     add_line(end_label, time(nullptr));
-}
-
-// While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
-// signals that stop it; in the foreground, not those that the caller ignores:
-// nohup ignores SIGHUP, a script SIGINT and SIGQUIT for a command before `&`.
-void choose_signals() {
-  sigfillset(&mask_in_wait);
-  for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
-    sigdelset(&mask_in_wait, number);
-  for (int number : {SIGINT, SIGQUIT, SIGHUP}) {
-    struct sigaction caller = {};
-    (void)sigaction(number, nullptr, &caller);
-    if (options.foreground ? caller.sa_handler != SIG_IGN : number != SIGHUP)
-      sigdelset(&mask_in_wait, number);
-  }
-}
-
-// From now on, signals arrive only while pselect() waits.
-void catch_signals() {
-  sigset_t all;
-  sigfillset(&all);
-  (void)sigprocmask(SIG_SETMASK, &all, nullptr);
-  struct sigaction action = {};
-  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
-    action.sa_handler = number == SIGCHLD ? on_child : on_stop;
-    (void)sigaction(number, &action, nullptr);
-  }
 }
 
 void run(const char *duty) {
   add_line(started_label, time(nullptr),
            format("PID %ld %s every %g s", long{getpid()}, duty,
-                  static_cast<double>(options.interval_ns) / second_ns));
+                  options.interval_ns / 1e9));
+  clock_offset_ns = now(CLOCK_REALTIME) - now();
   end_ns = now();
   for (int64_t done = 0; done < options.count && !stop_requested; ++done) {
-    if (!options.to_stdout) {
-      keep_lock(false);
-      rotate();
-    }
-    (void)check_output(); // a new file, or the reader's end, in any cycle
+    renew_log();
     start_cycle(done % options.full_every == 0);
     // A slow disk or many hosts can use up the cycle before all pings run.
     const int64_t end = std::max(end_ns, now() + options.interval_ns / 2);
     while (!stop_requested && end > now())
-      wait_and_reap(end);
-    finish_cycle();
+      serve_until(end);
+    finish_cycle(done + 1 == options.count);
     (void)flush_log();
   }
-  if (!is_logged) // so the log shows the exit
-    add_line(end_label, time(nullptr));
 }
 
 } // namespace
@@ -833,8 +954,8 @@ int main(int argc, char **argv) {
     die("/dev/null", strerror(errno));
   if (options.kill)
     return stop_writer();
-  tzset();          // ctime_r() need not do it
-  wait_and_reap(0); // if a sandbox forbids the clock or pselect(), say so now
+  tzset();        // ctime_r() need not do it
+  serve_until(0); // if that is forbidden, say so now
   const long others = hosts_end - hosts - 1;
   const char *const more = others > 0 ? format(" and %ld more", others) : "";
   const char *const duty = format("pings %s%s", hosts[0].name, more);
@@ -849,7 +970,7 @@ int main(int argc, char **argv) {
   if (!options.foreground && !ready())
     die("/dev/null", strerror(errno));
   run(duty);
-  const char *const reason = flush_log(250); // ms, for a slow reader
+  const char *const reason = close_log();
   // `| head -1` knows the reason, and a stalled terminal would stall a message.
   if (reason != nullptr && reason != reader_is_gone &&
       !(options.to_stdout && isatty(STDOUT_FILENO)))

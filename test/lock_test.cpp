@@ -17,7 +17,8 @@ void lock(const std::string &file, short type) {
 class LockTest : public Sandbox {
 protected:
   std::string none_here() const {
-    return log() + ": no pinglog writes it here";
+    return log() +
+           ": no pinglog on this machine or in this container writes it";
   }
 
   // Expects that -k kills nobody and no pinglog starts: something that is no
@@ -91,6 +92,24 @@ TEST_F(LockTest, KillDashNineLeavesNoLock) {
   const pid_t second = start_daemon(quick());
   expect_refusal(second);
   stop(second);
+}
+
+// In the new directory another pinglog has the lock, and so the log.
+TEST_F(LockTest, PinglogWhoseDirectoryWasReplacedWritesNoLineIntoAnothersLog) {
+  const std::string directory = move_log();
+  const Words options = {"-i", "1000", "-e", held_ping()};
+  const pid_t first = start_daemon(pinglog(options + Words{"held1"}));
+  await(start_label);
+  fs::rename(directory, path("moved"));
+  fs::create_directory(directory);
+  const pid_t second = start_daemon(pinglog(options + Words{"held2"}));
+  await(start_label);
+  release("held1");
+  EXPECT_TRUE(eventually([first] { return !is_alive(first); }));
+  release("held2");
+  await(result_label);
+  expect_killed(second);
+  EXPECT_EQ(count("held1"), 0);
 }
 
 // As when cron runs beside logrotate. PINGLOG_STORM sets how many starts.
@@ -194,7 +213,8 @@ TEST_F(LockTest, OtherUsersCanNeitherTakeTheLockNorStopItsHolder) {
   Launch start = quick(), kill = killer();
   start.as_nobody = kill.as_nobody = true;
   const std::string hint = " (only its owner or root can stop it)";
-  expect_failure(start, file + ": Permission denied");
+  expect_failure(start, log() + ": cannot open its .lock: Permission denied "
+                                "(another user made it: use -o)");
   expect_failure(kill, file + ": Permission denied" + hint);
   // Other users who may read the lock file still cannot signal its holder.
   ASSERT_EQ(chmod(file.c_str(), 0644), 0);
@@ -205,7 +225,8 @@ TEST_F(LockTest, OtherUsersCanNeitherTakeTheLockNorStopItsHolder) {
 
 TEST_F(LockTest, LockFileThatIsALinkIsRefused) {
   fs::create_symlink("elsewhere", log() + ".lock");
-  expect_failure(quick(), log() + ".lock: " + strerror(ELOOP));
+  expect_failure(quick(),
+                 log() + ": cannot open its .lock: " + strerror(ELOOP));
   EXPECT_FALSE(fs::exists(path("elsewhere")));
 }
 
@@ -239,9 +260,9 @@ protected:
   }
 };
 
-TEST_F(StrangersLockTest, StartAndOptionKillNameTheOwnerAndTheProcess) {
+TEST_F(StrangersLockTest, StartNamesTheOwnerAndTheProcess) {
   const auto holder = stranger();
-  for (const Launch &launch : {quick(), quick({"-f"}), killer()})
+  for (const Launch &launch : {quick(), quick({"-f"})})
     expect_failure(launch, log() + ".lock: user 65534 owns it, and PID " +
                                std::to_string(holder->pid()) +
                                " has locked it");
@@ -249,34 +270,90 @@ TEST_F(StrangersLockTest, StartAndOptionKillNameTheOwnerAndTheProcess) {
   EXPECT_FALSE(fs::exists(log()));
 }
 
-TEST_F(StrangersLockTest, RunningPinglogKeepsItsLockAndGoesOn) {
+TEST_F(StrangersLockTest, RunningPinglogReplacesTheFileAndGoesOn) {
   const pid_t daemon = start_daemon(quick());
   std::unique_ptr<Process> holder;
   while_stopped(daemon, [&] {
     fs::remove(log() + ".lock");
     holder = stranger();
   });
-  await_cycles(3);
-  holder.reset(); // now nobody locks the stranger's file
   EXPECT_TRUE(eventually([&] { return writer(log()) == daemon; }));
+  EXPECT_TRUE(is_alive(holder->pid()));
+  expect_refusal(daemon);
   stop(daemon);
   EXPECT_THAT(log_lines().back(), StartsWith(end_label));
 }
 
-TEST_F(StrangersLockTest, FileThatNobodyLocksIsTakenLikeAnyOther) {
+// Neither may two pinglogs of root write one log because a stranger has
+// replaced the file that the first one locks.
+TEST_F(StrangersLockTest, FileThatNobodyLocksIsMadeAnew) {
   (void)stranger(); // exits at once
   expect_failure(killer(), none_here());
   const pid_t daemon = start_daemon(quick());
-  await_cycles(1);
+  struct stat status = {};
+  ASSERT_EQ(stat((log() + ".lock").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, geteuid());
   EXPECT_EQ(writer(log()), daemon);
-  stop(daemon);
+  expect_refusal(daemon);
+  expect_killed(daemon);
+}
+
+// A user who may not remove it in a sticky directory is refused.
+TEST_F(StrangersLockTest, FileThatCannotBeRemovedIsRefusedWithAHint) {
+  write_file(log() + ".lock", "");
+  ASSERT_EQ(chmod((log() + ".lock").c_str(), 0666), 0);
+  ASSERT_EQ(chown((log() + ".lock").c_str(), 1, 1), 0);
+  Launch start = quick();
+  start.as_nobody = true;
+  expect_failure(start, log() + ": cannot open its .lock: Operation not "
+                                "permitted (another user made it: use -o)");
+}
+
+// A hard link is as good as a file of one's own: another user can lock it.
+TEST_F(StrangersLockTest, HardLinkOfAFileOfOursIsNotTrusted) {
+  write_file(path("ours"), "");
+  fs::create_hard_link(path("ours"), log() + ".lock");
+  Launch launch = command("sleep", {"1000"});
+  launch.before_exec = [file = path("ours")] { lock(file, F_WRLCK); };
+  const Process victim(launch);
+  ASSERT_TRUE(eventually([&] { return writer(log()) == victim.pid(); }));
+  const std::string pid = "PID " + std::to_string(victim.pid());
+  expect_failure(killer(), log() +
+                               ".lock: another user may have linked it "
+                               "here to stop " +
+                               pid);
+  expect_failure(quick(), log() + ".lock: user 0 owns it, and " + pid +
+                              " has locked it");
+  EXPECT_TRUE(is_alive(victim.pid()));
+}
+
+// The owner of the file chose the process, and root does what the owner may do.
+TEST_F(StrangersLockTest, OptionKillOfRootStopsOnlyProcessesOfTheOwner) {
+  Launch launch = quick();
+  launch.as_nobody = true;
+  const pid_t daemon = start_daemon(launch);
+  expect_killed(daemon);
+
+  ASSERT_EQ(chown((log() + ".lock").c_str(), nobody, nobody), 0);
+  Launch sleep = command("sleep", {"1000"});
+  sleep.before_exec = [file = log() + ".lock"] { lock(file, F_WRLCK); };
+  const Process roots(sleep);
+  ASSERT_TRUE(eventually([&] { return writer(log()) == roots.pid(); }));
+  expect_failure(killer(), "PID " + std::to_string(roots.pid()) +
+                               ": Operation not permitted (the owner of the "
+                               "lock file may not stop it)");
+  EXPECT_TRUE(is_alive(roots.pid()));
 }
 
 // On vfat, CIFS and FUSE one user owns the directory and each file in it.
 TEST_F(StrangersLockTest, OwnerOfTheDirectoryIsNoStranger) {
   ASSERT_EQ(chown(path("tmp").c_str(), nobody, nobody), 0);
-  const auto holder = stranger();
+  auto holder = stranger();
   expect_refusal(holder->pid());
+  holder.reset();
+  const pid_t daemon = start_daemon(quick());
+  ASSERT_EQ(chown((log() + ".lock").c_str(), nobody, nobody), 0);
+  expect_killed(daemon);
 }
 
 // --- -k ----------------------------------------------------------------------
@@ -310,7 +387,8 @@ TEST_F(LockTest, OptionKillWaitsForTheWriterButNotForever) {
   launch.before_exec = [log = log()] { lock(log + ".lock", F_WRLCK); };
   Process slow(launch);
   ASSERT_TRUE(eventually([&] { return fs::exists(path("ready")); }));
-  expect_failure(killer(), log() + ": its writer does not exit");
+  expect_failure(killer(), "PID " + std::to_string(slow.pid()) +
+                               ": does not exit; only kill -9 is left");
   EXPECT_EQ(read_file(path("asked")), "\n");
   Process patient(killer());
   ASSERT_TRUE(eventually([&] { return read_file(path("asked")) == "\n\n"; }));

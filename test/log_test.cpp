@@ -279,11 +279,11 @@ TEST_F(LogTest, LogIsRenamedAtHalfOfTheGivenSize) {
     Words options;
     uintmax_t size;
     bool renamed;
-  } rows[] = {{{}, 10240 * 1024, true}, // half of the default
-              {{}, 10240 * 1024 - 1, false},
+  } rows[] = {{{}, 102400 * 1024, true}, // half of the default
+              {{}, 102400 * 1024 - 1, false},
               {{"-s", "8"}, 4096, true},
               {{"-s", "8"}, 4095, false},
-              {{"-s", "0"}, 11000 * 1024, false}};
+              {{"-s", "0"}, 110000 * 1024, false}};
   const std::string old = log() + ".0";
   for (const auto &row : rows) {
     SCOPED_TRACE(row.size);
@@ -309,7 +309,27 @@ TEST_F(LogTest, RotationBeforeQuietCyclesHappensOnce) {
   ASSERT_TRUE(eventually([&] { return read_lines(counter).size() >= 8; }));
   stop(daemon);
   EXPECT_EQ(read_lines(log() + ".0").size(), 6u);
-  EXPECT_THAT(log_lines(), ElementsAre(StartsWith(end_label)));
+  EXPECT_THAT(log_lines(),
+              ElementsAre(HasSubstr(" was down "), HasSubstr(" was down "),
+                          StartsWith(end_label)));
+}
+
+// rename() does nothing then, and nobody may remove a name in the directory.
+TEST_F(LogTest, RotationOntoAHardLinkThatFailsIsLoggedOnce) {
+  SKIP_IF(why_not_as_nobody());
+  (void)move_log();
+  for (const std::string &file : {log(), log() + ".lock"}) {
+    write_file(file, std::string(1024, '\n'));
+    ASSERT_EQ(chown(file.c_str(), nobody, nobody), 0);
+  }
+  fs::create_hard_link(log(), log() + ".0");
+  Launch launch = quick({"-s", "1"});
+  launch.as_nobody = true;
+  const pid_t daemon = start_daemon(launch);
+  await_cycles(3);
+  stop(daemon);
+  EXPECT_EQ(count(rename_label), 1);
+  EXPECT_EQ(count("Permission denied"), 1);
 }
 
 TEST_F(LogTest, RotationIsDelayedByAnObstacleAndLosesNoLine) {
@@ -390,7 +410,8 @@ TEST_F(LogTest, LogThatIsNoRegularFileIsRefused) {
         {path("dangling"), irregular},
         {path("link"), irregular},
         {path("directory"), irregular},
-        {path("target/log"), std::string(".lock: ") + strerror(ENOTDIR)}})
+        {path("target/log"),
+         std::string(": cannot open its .lock: ") + strerror(ENOTDIR)}})
     for (const char *mode : {"-f", "-i1"}) {
       SCOPED_TRACE(name);
       set_log(name);

@@ -72,14 +72,16 @@ TEST_F(OutageTest, OneFailureIsNoOutage) {
 
 TEST_F(OutageTest, SecondOutageOfAHostHasItsOwnBeginAndReason) {
   run_pattern("fffofff");
-  ASSERT_EQ(shape(), "Ssfesfdesfesouesfesfdesfe");
+  ASSERT_EQ(shape(), "Ssfesfdesfesouesfesfdesfue");
   const Words lines = log_lines();
   const std::string first = " since " + time_of(lines[1]) + ": reason 1";
+  const std::string second = " since " + time_of(lines[15]) + ": reason 5";
   EXPECT_THAT(
       outages(),
       ElementsAre("host is down" + first,
                   AllOf(StartsWith("host was down 0:00:"), EndsWith(first)),
-                  "host is down since " + time_of(lines[15]) + ": reason 5"));
+                  "host is down" + second,
+                  AllOf(StartsWith("host was down 0:00:"), EndsWith(second))));
 }
 
 // How fast a ping fails does not matter: the outage begins with the cycle.
@@ -162,23 +164,44 @@ TEST_F(OutageTest, WaitingLinesAreWrittenInAQuietCycleToo) {
   await(outage_label);
 }
 
-TEST_F(OutageTest, StopInAQuietCycleLogsTheEndLine) {
-  const std::string ping = script("ping", "echo >>$0.count; exec sleep 1000");
-  const pid_t pid =
-      start_daemon(pinglog({"-i", "0.5", "-q", "1000", "-e", ping, "host"}));
-  // The second failure is logged, too. Later ones are not.
-  ASSERT_TRUE(
-      eventually([&] { return read_lines(ping + ".count").size() >= 3; }));
-  stop(pid);
-  EXPECT_EQ(count(end_label), count(start_label) + 1);
-  EXPECT_THAT(log_lines().back(), StartsWith(end_label));
+// The next run begins an outage of its own. In quiet cycles only the beginning
+// is logged, and the exit.
+TEST_F(OutageTest, StopDuringOutagesLogsTheirLengthsBeforeTheLastLine) {
+  const std::string ping = script("ping", "[ $3 = up ] && exit\n"
+                                          "echo >>$0.count; exit 1");
+  for (const size_t run : {1, 2}) {
+    SCOPED_TRACE(run);
+    const auto begin = std::chrono::steady_clock::now();
+    const pid_t pid = start_daemon(
+        pinglog({"-i", "1", "-q", "1000", "-e", ping, "one", "up", "two"}));
+    ASSERT_TRUE(eventually(
+        [&] { return read_lines(ping + ".count").size() >= run * 8; }));
+    stop(pid);
+    const std::chrono::duration<double> most =
+        std::chrono::steady_clock::now() - begin;
+    constexpr size_t lines_of_a_run = 15;
+    const Words lines = log_lines();
+    ASSERT_EQ(lines.size(), run * lines_of_a_run);
+    const size_t first = (run - 1) * lines_of_a_run, last = lines.size() - 1;
+    const std::string since =
+        " since " + time_of(lines[first + 1]) + ": exit status 1";
+    EXPECT_THAT(lines[last - 2],
+                AllOf(HasSubstr(" one was down 0:00:"), EndsWith(since)));
+    EXPECT_THAT(lines[last - 1],
+                AllOf(HasSubstr(" two was down 0:00:"), EndsWith(since)));
+    EXPECT_THAT(lines[last], StartsWith(end_label));
+    int seconds = 0;
+    (void)sscanf(outages().back().c_str(), "two was down 0:00:%d ", &seconds);
+    EXPECT_GE(seconds, 3); // three cycles have ended
+    EXPECT_LE(seconds, most.count() + 0.5);
+  }
 }
 
 TEST_F(OutageTest, StartLineOfAQuietCycleHasTheTimeOfItsStart) {
   const Words options = {"-f", "-i", "1.5", "-c", "2", "-q", "9"};
   EXPECT_EQ(run(pinglog(options + Words{"-e", silent_ping(), "host"})).status,
             0);
-  ASSERT_EQ(shape(), "Ssfesfde");
+  ASSERT_EQ(shape(), "Ssfesfdue");
   EXPECT_NE(time_of(log_lines()[4]), time_of(log_lines()[5]));
 }
 

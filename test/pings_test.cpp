@@ -155,6 +155,17 @@ TEST_F(PingsTest, LackOfDescriptorsIsLoggedUntilItEnds) {
   expect_sound_log(6);
 }
 
+// No ping ends, so nothing wakes pinglog up in this cycle.
+TEST_F(PingsTest, ResultsOfPingsThatCannotBeStartedAreWrittenAtOnce) {
+  Launch launch = pinglog(
+      {"-f", "-i", "1000", "-e", "true", "one", "two", "three", "four"});
+  launch.limits[RLIMIT_NOFILE] = 6; // too few for a pipe
+  Process process(launch);
+  for (const std::string host : {"one", "two", "three", "four"})
+    await(" " + host + " fail true: Too many open files");
+  expect_end(process);
+}
+
 TEST_F(PingsTest, ThousandHostsAreAnsweredWith1024Descriptors) {
   Launch launch =
       pinglog(Words{"-f", "-i", "1000", "-e", "true"} + Words(1000, "host"));
@@ -215,9 +226,8 @@ TEST_F(PingsTest, PingThatDoesNotHeedSigintIsKilledAtTheDeadline) {
   for (const auto &row : rows) {
     launch.arguments.push_back(row.host);
     wanted.insert(row.host + " " + row.verdict);
-    possible.insert(
-        {row.host + " " + row.verdict, row.host + " " + no_answer,
-         row.host + " fail the ping before has not exited in time"});
+    possible.insert({row.host + " " + row.verdict, row.host + " " + no_answer,
+                     row.host + " fail the previous ping has not exited"});
   }
   Process process(launch);
   std::set<std::string> missing;
@@ -355,7 +365,7 @@ TEST_F(PingsTest, PingThatCannotBeKilledFailsInEachCycleUntilItIsGone) {
   Words later = results();
   ASSERT_GE(later.size(), before + 2u);
   later.erase(later.begin(), later.begin() + before + 1);
-  EXPECT_THAT(later, Each("host fail the ping before has not exited in time"));
+  EXPECT_THAT(later, Each("host fail the previous ping has not exited"));
   EXPECT_THAT(children_of(process.pid()), ElementsAre(holder.pid()));
   EXPECT_LE(read_lines(ping + ".starts").size(), before + 1u);
   holder.let_go();
@@ -384,7 +394,7 @@ TEST_F(PingsTest, PingThatOutlivesItsCycleDelaysTheNextOne) {
     holder.let_go();
     await(" host ok 12.3 ms");
     EXPECT_THAT(results().at(0), "host fail no answer in " + interval + " s");
-    const int late = count(" fail the ping before has not exited in time");
+    const int late = count(" fail the previous ping has not exited");
     EXPECT_EQ(late > 0, is_late);
     expect_end(process);
     fs::remove(ping + ".starts");

@@ -3,6 +3,7 @@
 // are run by the proofs readme_commands and recipes.
 
 #include "support.h"
+#include <regex>
 
 namespace {
 
@@ -23,11 +24,11 @@ protected:
   Words block(const std::string &part) const {
     Words found;
     for (const std::string &line : readme_)
-      if (line.rfind("    ", 0) != 0 && !found.empty())
-        break;
-      else if (line.rfind("    ", 0) == 0 &&
-               (!found.empty() || line.find(part) != std::string::npos))
+      if (line.rfind("    ", 0) == 0 &&
+          (!found.empty() || line.find(part) != std::string::npos))
         found.push_back(line.substr(4));
+      else if (!found.empty())
+        break;
     EXPECT_FALSE(found.empty()) << "README has no: " << part;
     return found;
   }
@@ -37,8 +38,8 @@ protected:
 };
 
 TEST_F(ReadmeTest, ReadmeIsShortAndFitsATerminal) {
-  EXPECT_LE(readme_.size(), 185u);
-  EXPECT_LE(fs::file_size(tests_.parent_path() / "README"), 9600u);
+  EXPECT_LE(readme_.size(), 190u);
+  EXPECT_LE(fs::file_size(tests_.parent_path() / "README"), 10000u);
   for (const std::string &line : readme_)
     EXPECT_LE(line.size(),
               line.rfind("    apt-get ", 0) == 0 ? line.size() : 80);
@@ -49,12 +50,11 @@ TEST_F(ReadmeTest, HelpAndReadmeListTheSameOptions) {
   ASSERT_THAT(options, SizeIs(9));
   for (const std::string &line : options)
     EXPECT_EQ(std::count(help_.begin(), help_.end(), "  " + line), 1) << line;
-  std::string recipe = block("'was down'")[0];
-  for (size_t at; (at = recipe.find("\"$log")) != recipe.npos;) {
-    recipe.replace(at, 5, "/home/ping.log");
-    recipe.erase(recipe.find('"', at), 1);
-  }
-  EXPECT_EQ(help_.back(), "  " + recipe);
+  Words list = block("'^ping outage'");
+  for (std::string &line : list)
+    line = "  " + std::regex_replace(line, std::regex("\"\\$log(.*?)\""),
+                                     "/home/ping.log$1");
+  EXPECT_EQ(Words(help_.end() - 2, help_.end()), list);
 }
 
 // The commands of README's chapter, in a shell whose ./pinglog takes a log in
@@ -62,7 +62,6 @@ TEST_F(ReadmeTest, HelpAndReadmeListTheSameOptions) {
 TEST_F(ReadmeTest, EverydayCommandsStartAndStopPinglogAndShowItsLog) {
   fs::create_directory(path("bin"));
   fs::copy(answering_ping(), path("bin/ping"));
-  script("bin/busybox", "shift; exec " + path("bin/ping") + " \"$@\"");
   script("pinglog", "exec " + program() + " -i 60 -o " + log() + " \"$@\"");
   const auto shell = [this](std::string line) {
     if (const size_t at = line.find(" /home/ping.log "); at != line.npos)
@@ -71,11 +70,8 @@ TEST_F(ReadmeTest, EverydayCommandsStartAndStopPinglogAndShowItsLog) {
     launch.environment["PATH"] = path("bin") + ":" + getenv("PATH");
     return launch;
   };
-  Words commands = block("tail -F");
-  commands.push_back("./pinglog -e \"busybox ping\"");
-  EXPECT_THAT(readme_, Contains(HasSubstr(commands.back().substr(10))));
   pid_t pid = start_daemon(shell("./pinglog"));
-  for (const std::string &line : commands) {
+  for (const std::string &line : block("tail -F")) {
     SCOPED_TRACE(line);
     if (line.rfind("tail", 0) == 0) {
       Process tail(shell(line));

@@ -128,6 +128,8 @@ TEST_F(ResultTest, OnlyAPlausibleNumberOfMillisecondsIsLoggedAsTheTime) {
       {"huge", "time=" + std::string(100, '9') + " ms\n", "", "ok"},
       {"zeros", "time=" + std::string(198, '0') + " ms\n", "", "ok"},
       {"blank", "time= 21.16 ms\n", "", "ok 21.16 ms"},
+      {"no-blank", "time=59.1ms\n", "", "ok 59.1 ms"},
+      {"terminal", "time=1.5 ms\r\n", "", "ok 1.5 ms"},
       {"empty", "time= ms\n", "", "ok"},
       {"word", "time=abc ms\n", "", "ok"},
       {"dot", "time=. ms\n", "", "ok"},
@@ -186,6 +188,18 @@ TEST_F(ResultTest, ReasonOfAPingThatSentIsALineAboutThePacketOrTheStatistics) {
       {"timeout",
        "Request timeout for icmp_seq 0\n" + bsd_unreachable + "\n" + bsd,
        "exit 2", "fail " + bsd_unreachable},
+      {"received",
+       "64 bytes from 10.9.0.7: icmp_seq=1 ttl=64 time=0.044 ms\n"
+       "16 bytes from 10.9.0.7: icmp_seq=2 ttl=64\n"
+       "4 packets transmitted, 2 received, 50% packet loss\n",
+       "exit 1", "fail 4 packets transmitted, 2 received, 50% packet loss"},
+      {"hping",
+       "HPING 10.9.0.7 (eth0 10.9.0.7): icmp mode set, 28 headers\n" +
+           statistics,
+       "exit 1", "fail " + statistics},
+      {"2ping", "2PING h\n" + statistics, "exit 1", "fail " + statistics},
+      {"terminal", "ARPING h\r\n" + unreachable + "\r\n" + statistics + "\r\n",
+       "exit 1", "fail " + unreachable},
       // The host's name has a word of the rule.
       {"sendgrid.net", "ping: sendgrid.net: a notice\n" + statistics, "exit 1",
        "fail " + statistics},
@@ -227,6 +241,16 @@ TEST_F(ResultTest, ReasonOfAPingThatDiedEarlyIsItsFirstLineThatIsNoNotice) {
       {"silent-signal", "", "kill -15 $$", "fail killed by signal 15"},
       {"preload", preload + "\n", "exit 2", "fail " + preload},
       {"loader", loader + "\n", "exit 127", "fail " + loader},
+      {"ssh",
+       "** WARNING: connection is not using a post-quantum key exchange "
+       "algorithm.\r\n** This session may be vulnerable.\r\n** See "
+       "https://openssh.com/pq.html\r\n"
+       "ping: connect: Network is unreachable\r\n",
+       "exit 2", "fail ping: connect: Network is unreachable"},
+      {"pattern", "PATTERN: 0xff\nping: x" + resolution + "\n", "exit 2",
+       "fail ping: x" + resolution},
+      {"shout", "ping: SHOPPING: unknown host\n", "exit 1",
+       "fail ping: SHOPPING: unknown host"},
   };
   cases[4].verdict.pop_back(); // the newline
   for (const std::string host :
@@ -252,7 +276,7 @@ TEST_F(ResultTest, ReasonIsCutToTwoHundredPrintableCharacters) {
       {"lot", lot, "exit 1", "fail " + most},
       {"answered-lot", lot, "exit 0", "ok"},
       {"bytes", bytes + "\n", "exit 1", printable},
-      {"return", "a\rb\r\n", "exit 1", "fail a?b?"},
+      {"return", "a\rb\r\n", "exit 1", "fail a?b"},
       {"escape", "\033[2J\033]0;title\007gone\n", "exit 1",
        "fail ?[2J?]0;title?gone"},
   });
@@ -279,6 +303,8 @@ TEST_F(ResultTest, OverduePingIsJudgedByWhatItPrintsWhenInterrupted) {
                     "received; exit 0"),
        "fail ping_send failed"},
       {"status", "PING h\n", at_interrupt("exit 3"), no_answer},
+      {"success", "PING h\n", at_interrupt("exit 0"), no_answer},
+      {"pattern", "PATTERN: 0xff\n", "exec sleep 1000", no_answer},
       {"signal", "PING h\n", "exec sleep 1000", no_answer},
       {"notice", no_ipv6, "exec sleep 1000", no_answer},
   };

@@ -11,9 +11,11 @@ std::string in_words_of_glibc(std::string text); // in process.cpp
 namespace {
 
 // Where in the cycles of so many hosts the next line may stand: 0 is between
-// two cycles, 1 + 2 * n is after n results of a cycle, and 2 + 2 * n is after
-// the outage line of the nth. After lost lines, there may be several places.
+// two cycles, 1 + 2 * n is after n results of a cycle, 2 + 2 * n is after the
+// outage line of the nth, and -1 is after an outage line that pinglog logs
+// because it exits. After lost lines, there may be several places.
 using Places = std::set<int>;
+constexpr char exit_label[] = "an outage line at the exit";
 
 // The places after a line with this label; none if it cannot stand here.
 Places after(const Places &places, const std::string &label, int hosts,
@@ -26,11 +28,14 @@ Places after(const Places &places, const std::string &label, int hosts,
       next.insert(0);
     if (label == start_label && is_between)
       next.insert(1);
-    if (label == result_label && !is_between && results < hosts)
+    if (label == result_label && place > 0 && results < hosts)
       next.insert(3 + 2 * results);
     if (label == outage_label && place >= 3 && place % 2 == 1)
       next.insert(place + 1);
-    if (label == end_label && !is_between && (results == hosts || is_last))
+    if (label == exit_label && !is_between)
+      next.insert(-1);
+    if (label == end_label && !is_between &&
+        (results == hosts || is_last || place == -1))
       next.insert(0);
   }
   return next;
@@ -48,7 +53,7 @@ std::string fault_in(const std::string &line) {
   bool is_labelled = false;
   for (const std::string label :
        {started_label, start_label, result_label, outage_label, end_label,
-        lost_label, rename_label})
+        clock_label, lost_label, rename_label})
     is_labelled |= line.rfind(label, 0) == 0 &&
                    line.find("--------:", label.size()) == std::string::npos;
   if (!is_labelled)
@@ -85,13 +90,15 @@ Account check_log(const std::string &path, int hosts) {
   std::string changed; // the host whose outage begins or ends with this line
   for (const std::string &line : lines) {
     const std::string label = line.substr(0, label_size);
-    if (label == rename_label) // belongs to no cycle
+    if (label == rename_label || label == clock_label) // belongs to no cycle
       continue;
     const size_t begin = label_size + time_size + 1;
     const std::string rest = line.substr(std::min(begin, line.size()));
     const std::string host = rest.substr(0, rest.find(' '));
     cycle += label == start_label;
     const std::string where = "in cycle " + std::to_string(cycle) + ": " + line;
+    const bool is_exit = label == outage_label && host != changed &&
+                         rest.find(" was down ") != std::string::npos;
     int lines_here = 1;
     if (label == lost_label) {
       blame(sscanf(line.c_str() + label_size, "%d", &lines_here) == 1, where);
@@ -99,14 +106,23 @@ Account check_log(const std::string &path, int hosts) {
       account.lost += lines_here;
       for (int skipped = 0; skipped < lines_here; ++skipped)
         places = after_any(places, hosts);
-    } else
-      places = after(places, label, hosts, &line == &lines.back());
+    } else {
+      Places next;
+      if (!is_exit || account.lost > 0)
+        next = after(places, label, hosts, &line == &lines.back());
+      if (is_exit)
+        next.merge(after(places, exit_label, hosts, false));
+      places = next;
+    }
     is_after_loss = label == lost_label;
     account.lines += lines_here;
     blame(!places.empty(), where);
     if (account.lost > 0) // the lost lines may have been results
       continue;
-    blame(label == outage_label ? host == changed : changed.empty(), where);
+    if (is_exit)
+      blame(changed.empty() && std::exchange(failures[host], 0) >= 2, where);
+    else
+      blame(label == outage_label ? host == changed : changed.empty(), where);
     changed.clear();
     if (label == started_label)
       failures.clear();

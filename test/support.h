@@ -207,6 +207,7 @@ constexpr char started_label[] = "pinglog started----:";
 constexpr char start_label[] = "start time---------:";
 constexpr char result_label[] = "ping result--------:";
 constexpr char end_label[] = "end of time--------:";
+constexpr char clock_label[] = "clock jumped-------:";
 constexpr char lost_label[] = "lines lost---------:";
 constexpr char outage_label[] = "ping outage--------:";
 constexpr char rename_label[] = "log not renamed----:";
