@@ -31,32 +31,26 @@ bool open_pipe(int (&ends)[2]) {
          fcntl(ends[1], F_SETFD, FD_CLOEXEC) != -1;
 }
 
-bool reset_process(Inherited descriptors) {
+bool reset_process(bool is_daemon) {
   // Descriptors above a limit that was lowered later stay open, so look beyond
   // the limit. poll() tells in one call which of many are open. It fails if the
-  // limit is below their number; then any of them may be open.
-  constexpr int block_size = 256;
+  // limit is below their number. Then any of them may be open.
   const int end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
-  for (int first = STDERR_FILENO + 1; first < end; first += block_size) {
-    pollfd block[block_size];
-    for (int i = 0; i < block_size; ++i)
-      block[i] = {first + i, 0, 0};
-    const bool is_known = poll(block, block_size, 0) != -1;
+  for (int fd = STDERR_FILENO + 1; fd < end;) {
+    pollfd block[256];
+    for (pollfd &each : block)
+      each = {fd++, 0, 0};
+    const bool is_known = poll(block, 256, 0) != -1;
     for (const pollfd &each : block)
       if (!is_known || (each.revents & POLLNVAL) == 0)
-        (void)(descriptors == Inherited::close
-                   ? close(each.fd)
-                   : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
+        (void)(is_daemon ? close(each.fd)
+                         : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
   }
-
-  struct sigaction action = {};
-  action.sa_handler = SIG_DFL;
   for (int number = 1; number <= 128; ++number) // no system has more
-    (void)sigaction(number, &action, nullptr);  // fails for SIGKILL, say
+    (void)signal(number, SIG_DFL);              // fails for SIGKILL, say
   sigset_t none;
   sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, nullptr); // cannot fail
-
   // open() takes the lowest free number, so this fills the holes below 3. A log
   // that got descriptor 2 would receive the messages.
   int fd;

@@ -13,17 +13,14 @@ void replace(int &descriptor, int by = -1);
 // Both ends close on exec. Returns false with errno of pipe(2) or fcntl(2).
 [[nodiscard]] bool open_pipe(int (&ends)[2]);
 
-// A daemon closes the descriptors above standard error that it inherited
-// (daemon(7), step 1). A foreground program keeps them open until it executes
-// another program: its caller may hold a lock through one of them.
-enum class Inherited { close, close_on_exec };
-
-// Undoes what the process inherited across exec (POSIX, execve): treats the
-// descriptors as asked, gives every signal its default action and unblocks it.
-// Makes /dev/null standard input, and standard output or error where that is
-// closed, so that no file opened later gets their numbers. Returns false with
-// errno of open(2) or dup2(2).
-[[nodiscard]] bool reset_process(Inherited descriptors);
+// Undoes what the process inherited across exec (POSIX, execve). A daemon
+// closes the descriptors above standard error (daemon(7), step 1). A foreground
+// program keeps them open until it executes another program: its caller may
+// hold a lock through one of them. Gives every signal its default action and
+// unblocks it. Makes /dev/null standard input, and standard output or error
+// where that is closed, so that no file opened later gets their numbers.
+// Returns false with errno of open(2) or dup2(2).
+[[nodiscard]] bool reset_process(bool is_daemon);
 
 // Forks the daemon. On success, returns only in the daemon: without a
 // controlling terminal, not a session leader, in "/", and with umask 0. Once

@@ -116,8 +116,7 @@ Logs, every few seconds and forever, whether hosts answer ping.
   -s KiB     size limit of file + file.0, 0 (none) to 10^12 (default 204800)
   -h, -V     print this help, or the version
 
-Two failures of a host in a row begin an outage. Outages, starts, and when the
-clock was set:
+Two failures in a row begin an outage. Outages, starts, and jumps of the clock:
   grep -ahs -e '^ping outage' -e '^pinglog started' -e '^clock jumped' \
     /home/ping.log.0 /home/ping.log
 )";
@@ -167,51 +166,54 @@ struct Host {
 Host *hosts;
 Host *hosts_end;
 
-// Prints only the first line of the advice.
-[[noreturn]] void refuse(const char *what, const char *word,
-                         const char *advice) {
+// Prints only the first line of the hint.
+[[noreturn]] void refuse(const char *what, const char *word, const char *hint) {
   (void)dprintf(STDERR_FILENO, "pinglog: %s: '%s'\n%.*s\n", what, word,
-                int(strcspn(advice, "\n")), advice);
+                int(strcspn(hint, "\n")), hint);
   exit(2);
 }
 
-// The advice is the option's own line of the help.
+// The hint is the option's own line of the help.
 [[noreturn]] void refuse_value(const char *option, const char *value) {
   const char *const line = strstr(help, format("\n  %s ", option));
   refuse(format("bad %s", option), value, line + strlen("\n  "));
 }
 
-// The option's value times `one`. strtod() would add 8 KiB, and accept blanks,
-// signs, exponents and names of numbers.
+// Reads a number, times `one`, that is at most `high`. Returns its end: what
+// follows a larger number is one of its digits. strtod() would add 8 KiB, and
+// accept blanks, signs, exponents and names of numbers.
+const char *read_number(const char *text, int64_t one, int64_t high,
+                        int64_t &value) {
+  for (value = 0; is_digit(*text) && value <= high; ++text)
+    value = value * 10 + (*text - '0') * one;
+  if (*text == '.' && one > 1)
+    for (int64_t place = one / 10; is_digit(*++text); place /= 10)
+      value += (*text - '0') * place;
+  return text;
+}
+
 int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
-  int64_t value = 0;
-  const char *next = optarg;
-  for (; is_digit(*next) && value <= high; ++next) // so it cannot overflow
-    value = value * 10 + (*next - '0') * one;
-  if (*next == '.' && one > 1)
-    for (int64_t place = one / 10; is_digit(*++next); place /= 10)
-      value += (*next - '0') * place;
-  if (next == optarg || *next != '\0' || value < low || value > high)
+  int64_t value;
+  const char *const end = read_number(optarg, one, high, value);
+  if (end == optarg || *end != '\0' || value < low || value > high)
     refuse_value(option, optarg);
   return value;
 }
 
-// The file of a command: the word itself if it has a slash, or else the first
-// one in PATH, which is searched once, before the directory changes.
+// Searches PATH once, before the directory changes.
 const char *find_command(const char *word) {
   errno = ENOENT; // PATH can be empty
-  if (strchr(word, '/') != nullptr) {
-    if (access(word, X_OK) == 0)
-      return absolute(word);
-  } else {
-    const char *const path = getenv("PATH");
-    char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
-    for (const char *directory; (directory = strtok(rest, ":")) != nullptr;
-         rest = nullptr) {
-      const char *const file = format("%s/%s", directory, word);
-      if (access(file, X_OK) == 0)
-        return absolute(file);
-    }
+  const bool has_slash = strchr(word, '/') != nullptr;
+  if (has_slash && access(word, X_OK) == 0)
+    return absolute(word);
+  const char *const path = getenv("PATH");
+  char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
+  const char *directory;
+  while (!has_slash && (directory = strtok(rest, ":")) != nullptr) {
+    const char *const file = format("%s/%s", directory, word);
+    if (access(file, X_OK) == 0)
+      return absolute(file);
+    rest = nullptr;
   }
   die(word, strerror(errno),
       options.ping == default_ping ? " (install a ping, or use -e)" : "");
@@ -243,10 +245,6 @@ void add_host(const char *name) {
   *hosts_end++ = {name};
 }
 
-[[noreturn]] void print_and_exit(const char *text) {
-  exit(dprintf(STDOUT_FILENO, "%s", text) < 0);
-}
-
 void parse_options(int argc, char **argv) {
   opterr = 0;
   // Some getopt()s move the hosts to the end. None does if it is called only
@@ -255,9 +253,9 @@ void parse_options(int argc, char **argv) {
     const char *const word = argv[optind];
     // Not every getopt() accepts these words.
     if (strcmp(word, "--help") == 0)
-      print_and_exit(help);
+      exit(dprintf(STDOUT_FILENO, "%s", help) < 0);
     if (strcmp(word, "--version") == 0)
-      print_and_exit(version);
+      exit(dprintf(STDOUT_FILENO, "%s", version) < 0);
     const int option = getopt(argc, argv, ":c:e:fhi:ko:q:s:V");
     if (option == -1)
       break;
@@ -265,7 +263,7 @@ void parse_options(int argc, char **argv) {
     case 'c': options.count = decimal("-c", 1, 1, largest_number); break;
     case 'e': options.ping = optarg; break;
     case 'f': options.foreground = true; break;
-    case 'h': print_and_exit(help);
+    case 'h': exit(dprintf(STDOUT_FILENO, "%s", help) < 0);
     case 'i':
       options.interval_ns =
           decimal("-i", second_ns, second_ns / 100, 86400 * second_ns);
@@ -274,18 +272,17 @@ void parse_options(int argc, char **argv) {
     case 'o': options.file = optarg; break;
     case 'q': options.full_every = decimal("-q", 1, 1, largest_number); break;
     case 's': options.limit = 1024 * decimal("-s", 1, 0, largest_number); break;
-    case 'V': print_and_exit(version);
+    case 'V': exit(dprintf(STDOUT_FILENO, "%s", version) < 0);
     case ':': refuse("bad option", word, "it needs a value");
     default: refuse("bad option", word, "pinglog -h lists the options");
     }
   }
-  const int count = std::max(argc - optind, 0); // argc can be 0
-  if (options.kill && count > 0)
+  if (options.kill && optind < argc)
     refuse("bad host", argv[optind], "-k takes no host");
-  hosts = hosts_end = allocate<Host>(count + 1);
-  for (int i = 0; i < count; ++i)
-    add_host(argv[optind + i]);
-  if (count == 0)
+  hosts = hosts_end = allocate<Host>(argc + 1); // more than needed
+  while (optind < argc)
+    add_host(argv[optind++]);
+  if (hosts_end == hosts)
     add_host("www.baidu.com");
   options.to_stdout = strcmp(options.file, "-") == 0;
   if (options.to_stdout && (options.kill || !options.foreground))
@@ -307,25 +304,22 @@ void parse_options(int argc, char **argv) {
 enum class Rank { header, notice, other, own_words, statistics, packet };
 
 Rank rank(const char *line) {
-  const auto has = [line](std::initializer_list<const char *> words) {
-    return std::any_of(words.begin(), words.end(), [line](const char *word) {
-      return strstr(line, word) != nullptr;
-    });
-  };
+  const auto has = [line](const char *word) { return strstr(line, word); };
   const char *const title = strstr(line, "PING"); // also ARPING, HPING, 2PING
   if ((title != nullptr && title - line <= 2) || begins_with(line, "Ping ") ||
       begins_with(line, "--- ") || line[strspn(line, " ?")] == '\0')
     return Rank::header;
-  if (has({" ttl=", "time=", "ERROR: ld.so:", " warning:", "Warning:",
-           "WARNING:", "socktype:", "PATTERN:", "Address family not supported",
-           " Redirect "}))
+  if (has(" ttl=") || has("time=") || has("ERROR: ld.so:") ||
+      has(" warning:") || has("Warning:") || has("WARNING:") ||
+      has("socktype:") || has("PATTERN:") || has(" Redirect ") ||
+      has("Address family not supported"))
     return Rank::notice; // or the answer to another packet
-  if (has({"from ", "From ", ": sendto:", ": sendmsg:", ": sending ", ": recv",
-           "local error"}))
+  if (has("from ") || has("From ") || has(": sendto:") || has(": sendmsg:") ||
+      has(": sending ") || has(": recv") || has("local error"))
     return Rank::packet;
-  if (has({"packets transmitted"}) && !begins_with(line, "0 "))
+  if (has("packets transmitted") && !begins_with(line, "0 "))
     return Rank::statistics;
-  return has({"ping: ", "ping6: "}) ? Rank::own_words : Rank::other;
+  return has("ping: ") || has("ping6: ") ? Rank::own_words : Rank::other;
 }
 
 // The first of the lines that explain best, or nullptr. No notice explains why
@@ -349,12 +343,12 @@ std::string_view find_time(const char *output) {
     return {};
   time += strlen("time=");
   time += strspn(time, " ");
-  const size_t length = strspn(time, ".0123456789");
-  const char *const unit = time + length + strspn(time + length, " ");
-  if (!is_digit(*time) || length > 20 || !begins_with(unit, "ms") ||
-      strtol(time, nullptr, 10) > options.interval_ns / 1'000'000)
+  int64_t ns;
+  const char *const end = read_number(time, 1'000'000, options.interval_ns, ns);
+  if (!is_digit(*time) || end - time > 20 || ns > options.interval_ns ||
+      !begins_with(end + strspn(end, " "), "ms"))
     return {};
-  return {time, length};
+  return {time, static_cast<size_t>(end - time)};
 }
 
 template <typename... Values>
@@ -464,20 +458,16 @@ int open_lock() {
 
 // Takes the lock; takes it again if its file was removed or replaced, or if the
 // file system had no locks. Without locks, pinglog logs all the same. Dies if
-// another process has the lock, or if a start cannot open the file. Later,
-// returns the reason why the file cannot be opened, or nullptr.
+// another process has the lock. Returns the reason why the lock file cannot be
+// opened, or nullptr.
 const char *keep_lock() {
   if (!has_name(lock_file, options.lock)) {
     const int file = open_lock();
-    const bool is_denied = errno == EACCES || errno == EPERM;
-    if (file == -1 && lock_file == -1)
-      die(options.file, format("cannot open its .lock: %s", strerror(errno)),
-          is_denied ? " (another user made it: use -o)" : options.hint);
     if (file == -1)
       return strerror(errno);
     replace(lock_file, file);
   }
-  pid_t writer = 0; // it may exit before it is asked for
+  long writer = 0; // it may exit before it is asked for
   for (int tries = 0; tries < 2 && writer == 0; ++tries) {
     struct flock whole = {};
     whole.l_type = F_WRLCK;
@@ -486,11 +476,9 @@ const char *keep_lock() {
       return nullptr;
     writer = holder(lock_file, F_RDLCK);
   }
-  const long pid = writer;
-  die(options.file,
-      pid > 0 ? format("already written by PID %ld (-k stops it)", pid)
-              : "locked by an unknown process, perhaps in another container "
-                "or on another machine");
+  if (writer <= 0)
+    die(options.file, "locked by an unknown process, perhaps in a container");
+  die(options.file, format("already written by PID %ld (-k stops it)", writer));
 }
 
 // Stops the pinglog that has the lock, and waits until it has released it. If
@@ -503,8 +491,7 @@ int stop_writer() {
     die(options.lock, strerror(errno), errno == EACCES ? hint : "");
   const pid_t pid = holder(lock_file, F_RDLCK);
   if (pid <= 0)
-    die(options.file,
-        "no pinglog on this machine or in this container writes it",
+    die(options.file, "no pinglog on this machine or container writes it",
         options.hint);
   const char *const process = format("PID %ld", long{pid});
   struct stat status;
@@ -582,13 +569,6 @@ const char *wait_for_reader(int patience_ms) {
   return reader_is_gone;
 }
 
-// Takes back a part of a line, except from a pipe or a terminal.
-[[nodiscard]] bool take_back(ssize_t size) {
-  const off_t start = lseek(log_file, 0, SEEK_CUR) - size; // a pipe: negative
-  return start >= 0 && ftruncate(log_file, start) == 0 &&
-         lseek(log_file, start, SEEK_SET) == start;
-}
-
 // Writes the first line of the queue. Returns the reason of a failure, or
 // nullptr. A file gets all of the line or nothing.
 const char *write_line() {
@@ -596,8 +576,11 @@ const char *write_line() {
   const ssize_t size = write(log_file, queue, line_size);
   if (size <= 0)
     return strerror(errno);
-  if (size < line_size && take_back(size))
+  const off_t start = lseek(log_file, 0, SEEK_CUR) - size; // a pipe has none
+  if (size < line_size && start >= 0 && ftruncate(log_file, start) == 0) {
+    (void)lseek(log_file, start, SEEK_SET);
     return strerror(ENOSPC); // or a limit: only another write would tell
+  }
   needs_sync = needs_sync || begins_with(queue, outage_label);
   queued -= size;
   (void)memmove(queue, queue + size, queued);
@@ -670,7 +653,10 @@ void rotate() {
 void open_log() {
   if (!options.to_stdout) {
     if (const char *reason = open_log_file())
-      die(options.file, reason, options.hint);
+      die(options.file, reason,
+          errno == EACCES || errno == EPERM
+              ? " (it or its directory is another user's: use -o)"
+              : options.hint);
     return;
   }
   // A terminal with less room than a line blocks, although poll() reports
@@ -695,14 +681,6 @@ void renew_log() {
   (void)open_log_file();
 }
 
-// Writes what is left, with some patience for a slow reader. A child that still
-// waits for the disk is left behind, with another one for the last lines.
-const char *close_log() {
-  write_error = nullptr;
-  sync_pid = 0;
-  return flush_log(250);
-}
-
 // ---- The cycle: start, wait, finish -----------------------------------------
 
 int64_t clock_offset_ns; // from the monotonic clock to that for people
@@ -713,10 +691,11 @@ bool is_full;    // log all results, not only changes
 bool is_logged;  // the start line has been logged
 bool is_overdue; // pinglog is ending the pings that have not ended
 
-sigset_t mask_in_wait; // the signals that are blocked while pinglog waits
+sigset_t mask_in_wait;  // the signals that are blocked while pinglog waits
+sigset_t mask_of_pings; // none
 
-void on_stop(int) { stop_requested = 1; }
-void on_child(int) {} // its arrival ends pselect()
+// Any signal ends pselect(). SIGCHLD does no more.
+void on_signal(int number) { stop_requested |= number != SIGCHLD; }
 
 // While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
 // signals that stop it; in the foreground, not those that the caller ignores:
@@ -739,12 +718,11 @@ void choose_signals() {
 void catch_signals() {
   sigset_t all;
   sigfillset(&all);
-  (void)sigprocmask(SIG_SETMASK, &all, nullptr);
+  (void)sigprocmask(SIG_SETMASK, &all, &mask_of_pings);
   struct sigaction action = {};
-  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
-    action.sa_handler = number == SIGCHLD ? on_child : on_stop;
+  action.sa_handler = on_signal;
+  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP})
     (void)sigaction(number, &action, nullptr);
-  }
 }
 
 bool is_in_flight(const Host &host) { return host.output != -1; }
@@ -800,13 +778,12 @@ void report(Host &host, int status) {
   *host_word = const_cast<char *>(host); // exec leaves it alone
   if (!options.foreground)
     (void)umask(022); // with 0, anybody could write a script's files
-  sigset_t none;
-  sigemptyset(&none);
   (void)setpgid(0, 0);
   if (dup2(output, STDOUT_FILENO) != -1 && dup2(output, STDERR_FILENO) != -1 &&
-      sigprocmask(SIG_SETMASK, &none, nullptr) == 0)
+      sigprocmask(SIG_SETMASK, &mask_of_pings, nullptr) == 0)
     (void)execv(ping_file, ping_words);
-  perror(ping_words[0]); // this becomes the reason in the log
+  // This becomes the reason in the log. perror() would add 1 KiB.
+  (void)dprintf(STDERR_FILENO, "%s: %s\n", ping_words[0], strerror(errno));
   _exit(127);
 }
 
@@ -859,26 +836,20 @@ void serve_until(int64_t time) {
   (void)flush_log(); // if that fails, a later call tries again
 }
 
-// Without this line, nobody could date an outage from before the clock was set.
-void log_clock_jump() {
-  const int64_t wall_ns = now(CLOCK_REALTIME);
-  const int64_t offset_ns = wall_ns - now();
-  const int64_t jump_ns = offset_ns - std::exchange(clock_offset_ns, offset_ns);
-  if (std::abs(jump_ns) <= 2 * second_ns)
-    return;
-  const time_t old = (wall_ns - jump_ns) / second_ns;
-  char stamp[32];
-  char text[sizeof "from " + sizeof stamp];
-  (void)snprintf(text, sizeof text, "from %.24s", ctime_r(&old, stamp));
-  add_line(clock_label, time(nullptr), text);
-}
-
 // A host never has two pings. If one has survived SIGKILL, the next one waits.
 void start_cycle(bool full) {
   const int64_t interval = options.interval_ns;
-  log_clock_jump();
   start_time = time(nullptr);
   start_ns = now();
+  const int64_t offset_ns = now(CLOCK_REALTIME) - start_ns;
+  const int64_t jump_ns = offset_ns - std::exchange(clock_offset_ns, offset_ns);
+  if (std::abs(jump_ns) > 2 * second_ns) {
+    // Without this line, nobody could date an outage from before.
+    const time_t old = start_time - jump_ns / second_ns;
+    char stamp[32], text[64];
+    (void)snprintf(text, sizeof text, "from %.24s", ctime_r(&old, stamp));
+    add_line(clock_label, start_time, text);
+  }
   // Cycles end on a grid, and last at least half an interval.
   end_ns += (start_ns - end_ns + interval * 3 / 2) / interval * interval;
   is_full = is_logged = full;
@@ -924,7 +895,8 @@ void finish_cycle(bool is_last) {
     add_line(end_label, time(nullptr));
 }
 
-void run(const char *duty) {
+// Returns the reason why lines could not be written in the end, or nullptr.
+const char *run(const char *duty) {
   add_line(started_label, time(nullptr),
            format("PID %ld %s every %g s", long{getpid()}, duty,
                   options.interval_ns / 1e9));
@@ -940,6 +912,9 @@ void run(const char *duty) {
     finish_cycle(done + 1 == options.count);
     (void)flush_log();
   }
+  write_error = nullptr;
+  sync_pid = 0;          // if it still waits for the disk, it is left behind
+  return flush_log(250); // ms, for a slow reader
 }
 
 } // namespace
@@ -949,8 +924,7 @@ int main(int argc, char **argv) {
   if (options.to_stdout && write(STDOUT_FILENO, "", 0) == -1)
     die(options.file, strerror(errno)); // closed, or open for reading
   choose_signals();
-  if (!reset_process(options.foreground ? Inherited::close_on_exec
-                                        : Inherited::close))
+  if (!reset_process(!options.foreground))
     die("/dev/null", strerror(errno));
   if (options.kill)
     return stop_writer();
@@ -969,8 +943,7 @@ int main(int argc, char **argv) {
   open_log();
   if (!options.foreground && !ready())
     die("/dev/null", strerror(errno));
-  run(duty);
-  const char *const reason = close_log();
+  const char *const reason = run(duty);
   // `| head -1` knows the reason, and a stalled terminal would stall a message.
   if (reason != nullptr && reason != reader_is_gone &&
       !(options.to_stdout && isatty(STDOUT_FILENO)))

@@ -48,7 +48,7 @@ int be_daemon(int argc, char **argv) {
   const auto has_word = [&words](const char *word) {
     return std::find(words.begin(), words.end(), word) != words.end();
   };
-  if (!reset_process(Inherited::close))
+  if (!reset_process(true))
     return 1;
   if (has_word("foreground")) {
     leave_sign("up");

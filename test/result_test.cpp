@@ -122,8 +122,8 @@ TEST_F(ResultTest, ExitStatusZeroIsAnAnswerUnlessNothingWasReceived) {
 TEST_F(ResultTest, OnlyAPlausibleNumberOfMillisecondsIsLoggedAsTheTime) {
   expect_verdicts({
       {"exact", "time=0012.3400 ms\n", "", "ok 0012.3400 ms"},
-      {"interval", "time=60000.9 ms\n", "", "ok 60000.9 ms"},
-      {"longer", "time=60001 ms\n", "", "ok"},
+      {"interval", "time=60000 ms\n", "", "ok 60000 ms"},
+      {"longer", "time=60000.1 ms\n", "", "ok"},
       {"clock", "time=1728000000000 ms\n", "", "ok"},
       {"huge", "time=" + std::string(100, '9') + " ms\n", "", "ok"},
       {"zeros", "time=" + std::string(198, '0') + " ms\n", "", "ok"},

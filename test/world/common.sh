@@ -142,7 +142,7 @@ core() {
     expect "-k" " (0)" "$(said "$@" -k -o core.log)"
     eventually gone "$pid"
     in_order "$log"
-    expect "-k without a daemon" "pinglog: $log: no pinglog on this machine or in this container writes it (1)" \
+    expect "-k without a daemon" "pinglog: $log: no pinglog on this machine or container writes it (1)" \
         "$(said "$@" -k -o core.log)"
 
     # A ping that heeds no signal and never ends is ended at the deadline, with
