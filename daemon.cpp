@@ -1,5 +1,4 @@
 // daemon.cpp - the steps by which a process becomes a daemon, in their order.
-//
 // This is Stevens' double fork with one addition: the launcher waits on a pipe
 // until the daemon is up. So its exit status is reliable, start-up errors reach
 // the terminal, and the daemon has left it before the terminal closes. A
@@ -32,9 +31,8 @@ bool open_pipe(int (&ends)[2]) {
 }
 
 bool reset_process(bool is_daemon) {
-  // Descriptors above a limit that was lowered later stay open, so look beyond
-  // the limit. poll() tells in one call which of many are open. It fails if the
-  // limit is below their number. Then any of them may be open.
+  // Descriptors above a limit that was lowered later stay open. poll() tells
+  // which of 256 are open, or fails if the limit is lower: then any may be.
   const int end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
   for (int fd = STDERR_FILENO + 1; fd < end;) {
     pollfd block[256];
@@ -57,9 +55,7 @@ bool reset_process(bool is_daemon) {
   while ((fd = open("/dev/null", O_RDWR)) <= STDERR_FILENO)
     if (fd == -1)
       return false;
-  const bool is_null = dup2(fd, STDIN_FILENO) != -1;
-  (void)close(fd);
-  return is_null;
+  return dup2(fd, STDIN_FILENO) != -1 && close(fd) == 0;
 }
 
 bool detach(const char *duty) {
@@ -67,8 +63,7 @@ bool detach(const char *duty) {
   if (!open_pipe(ends))
     return false;
   // setsid() fails in a process group leader, which the launcher may be and its
-  // child is not. The launcher waits for the daemon's PID. No signal has a
-  // handler, so none interrupts its calls.
+  // child is not. No signal has a handler, so none interrupts the launcher.
   pid_t child = fork();
   if (child == -1)
     return false;

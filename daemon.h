@@ -1,5 +1,4 @@
 // daemon.h - become a daemon as daemon(7) asks, and say when it is up.
-//
 // The order: reset_process(), detach(), then open whatever the daemon needs
 // while its errors still reach the terminal, then ready(). A program that stays
 // in the foreground calls reset_process() alone.
@@ -13,23 +12,21 @@ void replace(int &descriptor, int by = -1);
 // Both ends close on exec. Returns false with errno of pipe(2) or fcntl(2).
 [[nodiscard]] bool open_pipe(int (&ends)[2]);
 
-// Undoes what the process inherited across exec (POSIX, execve). A daemon
-// closes the descriptors above standard error (daemon(7), step 1). A foreground
-// program keeps them open until it executes another program: its caller may
-// hold a lock through one of them. Gives every signal its default action and
-// unblocks it. Makes /dev/null standard input, and standard output or error
-// where that is closed, so that no file opened later gets their numbers.
-// Returns false with errno of open(2) or dup2(2).
+// Undoes what the process inherited across exec (POSIX, execve). Closes the
+// descriptors above standard error (daemon(7), step 1); a foreground program
+// keeps them until it executes another: its caller may hold a lock through one.
+// Gives every signal its default action and unblocks it. Makes /dev/null
+// standard input, and standard output or error where that is closed: no file
+// opened later gets its number. Returns false with errno of open(2) or dup2(2).
 [[nodiscard]] bool reset_process(bool is_daemon);
 
 // Forks the daemon. On success, returns only in the daemon: without a
 // controlling terminal, not a session leader, in "/", and with umask 0. Once
 // the daemon has called ready(), the launcher prints "Daemon PID n DUTY" and
-// exits with status 0. If the daemon exits first, the launcher exits with
-// status 1 and says nothing: the daemon has to say why. Returns false with
-// errno of pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2) in the process
-// whose call failed. A forked process does not inherit record locks: take them
-// after this call.
+// exits with status 0. If the daemon exits first, it has to say why: the
+// launcher exits with status 1 and says nothing. Returns false with errno of
+// pipe(2), fcntl(2), fork(2), chdir(2) or setsid(2) in the process whose call
+// failed. Take record locks after this call: they are not inherited.
 [[nodiscard]] bool detach(const char *duty);
 
 // The daemon's last step: points standard output and error at /dev/null, which

@@ -4,13 +4,10 @@
 // ends, the end line. A ping writes to a pipe, which is read once the ping has
 // ended: the pipe holds the little that a ping prints, and refuses any excess.
 // So pinglog wakes up only when a ping ends, a signal arrives or a cycle ends.
-//
 // It exits only on a signal, after -c cycles, when nobody reads its standard
 // output any longer, when another pinglog has replaced it, or when it may not
 // read the clock or wait. A ping's failure goes into its result line; a failed
-// write is retried.
-//
-// Four chapters: the start, the verdict, the log, the cycle.
+// write is retried. The chapters: the start, the verdict, the log, the cycle.
 
 #include "daemon.h"
 
@@ -49,7 +46,6 @@ constexpr char rename_label[] = "log not renamed----:";
 constexpr const char *labels[] = {started_label, start_label, result_label,
                                   outage_label,  end_label,   clock_label,
                                   lost_label,    rename_label};
-constexpr char sandbox_hint[] = " (a sandbox forbids it)";
 
 volatile sig_atomic_t stop_requested = 0;
 
@@ -62,7 +58,7 @@ volatile sig_atomic_t stop_requested = 0;
 int64_t now(clockid_t clock = CLOCK_MONOTONIC) {
   timespec time;
   if (clock_gettime(clock, &time) == -1)
-    die("clock", strerror(errno), sandbox_hint);
+    die("clock", strerror(errno), " (a sandbox forbids it)");
   return time.tv_sec * second_ns + time.tv_nsec;
 }
 
@@ -89,7 +85,6 @@ template <typename... Values> char *format(const char *form, Values... values) {
 }
 
 // ---- The start: options, command, hosts -------------------------------------
-
 // The daemon will be in another directory.
 const char *absolute(const char *name) {
   if (name[0] == '/')
@@ -166,22 +161,20 @@ struct Host {
 Host *hosts;
 Host *hosts_end;
 
-// Prints only the first line of the hint.
 [[noreturn]] void refuse(const char *what, const char *word, const char *hint) {
   (void)dprintf(STDERR_FILENO, "pinglog: %s: '%s'\n%.*s\n", what, word,
                 int(strcspn(hint, "\n")), hint);
   exit(2);
 }
 
-// The hint is the option's own line of the help.
+// The hint is the option's own line of the help, of which one line is printed.
 [[noreturn]] void refuse_value(const char *option, const char *value) {
   const char *const line = strstr(help, format("\n  %s ", option));
   refuse(format("bad %s", option), value, line + strlen("\n  "));
 }
 
-// Reads a number, times `one`, that is at most `high`. Returns its end: what
-// follows a larger number is one of its digits. strtod() would add 8 KiB, and
-// accept blanks, signs, exponents and names of numbers.
+// Reads a number, times `one`, and returns its end, which is a digit if `high`
+// was exceeded. strtod() would add 8 KiB, and accept blanks, signs and names.
 const char *read_number(const char *text, int64_t one, int64_t high,
                         int64_t &value) {
   for (value = 0; is_digit(*text) && value <= high; ++text)
@@ -208,8 +201,7 @@ const char *find_command(const char *word) {
     return absolute(word);
   const char *const path = getenv("PATH");
   char *rest = format("%s", path != nullptr ? path : "/usr/bin:/sbin:/bin");
-  const char *directory;
-  while (!has_slash && (directory = strtok(rest, ":")) != nullptr) {
+  while (const char *directory = has_slash ? nullptr : strtok(rest, ":")) {
     const char *const file = format("%s/%s", directory, word);
     if (access(file, X_OK) == 0)
       return absolute(file);
@@ -247,11 +239,10 @@ void add_host(const char *name) {
 
 void parse_options(int argc, char **argv) {
   opterr = 0;
-  // Some getopt()s move the hosts to the end. None does if it is called only
-  // for words that begin with '-'.
+  // Some getopt()s move the hosts to the end, but not if they are called only
+  // for words that begin with '-'. Some do not accept the long words.
   while (optind < argc && argv[optind][0] == '-') {
     const char *const word = argv[optind];
-    // Not every getopt() accepts these words.
     if (strcmp(word, "--help") == 0)
       exit(dprintf(STDOUT_FILENO, "%s", help) < 0);
     if (strcmp(word, "--version") == 0)
@@ -297,10 +288,8 @@ void parse_options(int argc, char **argv) {
 }
 
 // ---- The verdict: what a ping's output means --------------------------------
-
 // How well a line explains a failure, in rising order. Only a ping that has
-// sent prints statistics. Then what it said before it sent is not the reason,
-// but what it says about its packet is.
+// sent prints statistics. What it said before it sent is then not the reason.
 enum class Rank { header, notice, other, own_words, statistics, packet };
 
 Rank rank(const char *line) {
@@ -335,8 +324,8 @@ const char *find_reason(char *output, bool is_overdue) {
   return reason;
 }
 
-// The number in `time=12.3 ms`, or else nothing. A time above the interval is
-// nonsense: the clock was set while the ping waited.
+// The number in `time=12.3 ms`. One above the interval tells that a clock was
+// set.
 std::string_view find_time(const char *output) {
   const char *time = strstr(output, "time=");
   if (time == nullptr)
@@ -385,10 +374,8 @@ Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
 }
 
 // ---- The log: its lock, its file, its queue ---------------------------------
-
-// The file gets whole lines only, and pinglog is its only writer. Lines wait in
-// the queue until they have been written. Those that do not fit are dropped,
-// and a line in the log says how many.
+// The file gets whole lines only, from one pinglog only. Lines wait in the
+// queue for it. Those that do not fit are dropped, and a line says how many.
 int lock_file = -1;
 int log_file = -1; // the file that has the log's name now, or standard output
 int rename_error = 0;              // of the last attempt
@@ -403,7 +390,6 @@ long lost = 0; // lines, after those in the queue
 constexpr int careful = O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK;
 constexpr char reader_is_gone[] = "its reader is gone";
 
-// True if this is the file that has the name now.
 bool has_name(int file, const char *path) {
   struct stat open, named;
   return fstat(file, &open) == 0 && lstat(path, &named) == 0 &&
@@ -413,7 +399,6 @@ bool has_name(int file, const char *path) {
 // A record lock on FILE.lock makes pinglog the only writer. The kernel releases
 // it when pinglog dies. The log itself does not serve: others may rename or
 // lock it, and closing any of its descriptors would drop the lock (POSIX).
-//
 // A lock file is trusted if no other user can have put it there: then a pinglog
 // holds its lock. On some file systems the directory's owner owns every file.
 bool is_trusted(const struct stat &file) {
@@ -433,9 +418,8 @@ pid_t holder(int file, short type) {
   return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
-// Opens the lock file, which is made if it is missing, and anew if it is not
-// trusted. But whoever holds that one may be a pinglog: then a start is
-// refused. Returns -1 with errno.
+// Opens the lock file, made anew unless it is trusted. But a start leaves it to
+// whoever holds it: that may be a pinglog. Returns -1 with errno.
 int open_lock() {
   for (;;) {
     int file = open(options.lock, O_RDWR | careful);
@@ -456,10 +440,9 @@ int open_lock() {
   }
 }
 
-// Takes the lock; takes it again if its file was removed or replaced, or if the
-// file system had no locks. Without locks, pinglog logs all the same. Dies if
-// another process has the lock. Returns the reason why the lock file cannot be
-// opened, or nullptr.
+// Takes the lock, again if its file was removed or replaced or had no locks. A
+// file system without locks is no obstacle. Dies if another process has the
+// lock. Returns the reason why its file cannot be opened, or nullptr.
 const char *keep_lock() {
   if (!has_name(lock_file, options.lock)) {
     const int file = open_lock();
@@ -537,8 +520,7 @@ int stop_writer() {
 }
 
 // Opens the file that has the log's name, unless it is open. Takes the lock
-// before: what has the name now may be the log of another pinglog, which may
-// not be touched. Returns the reason of a failure, or nullptr.
+// before: it may be another pinglog's. Returns the reason of a failure.
 const char *open_log_file() {
   if (has_name(log_file, options.file))
     return nullptr;
@@ -558,7 +540,7 @@ const char *open_log_file() {
 }
 
 // Waits until standard output takes a line: a pipe that nobody reads must not
-// stall the pings. Returns the reason of a failure, or nullptr.
+// stall the pings. Returns the reason of a failure.
 const char *wait_for_reader(int patience_ms) {
   pollfd output = {log_file, POLLOUT, 0};
   if (poll(&output, 1, patience_ms) != 1)
@@ -569,17 +551,17 @@ const char *wait_for_reader(int patience_ms) {
   return reader_is_gone;
 }
 
-// Writes the first line of the queue. Returns the reason of a failure, or
-// nullptr. A file gets all of the line or nothing.
+// Writes the queue's first line. A file gets all of it or nothing.
 const char *write_line() {
   const ssize_t line_size = strcspn(queue, "\n") + 1;
   const ssize_t size = write(log_file, queue, line_size);
   if (size <= 0)
     return strerror(errno);
-  const off_t start = lseek(log_file, 0, SEEK_CUR) - size; // a pipe has none
-  if (size < line_size && start >= 0 && ftruncate(log_file, start) == 0) {
-    (void)lseek(log_file, start, SEEK_SET);
-    return strerror(ENOSPC); // or a limit: only another write would tell
+  if (size < line_size) {
+    const off_t start = lseek(log_file, 0, SEEK_CUR) - size; // a pipe has none
+    if (start >= 0 && ftruncate(log_file, start) == 0 &&
+        lseek(log_file, start, SEEK_SET) == start)
+      return strerror(ENOSPC); // or a limit: only another write would tell
   }
   needs_sync = needs_sync || begins_with(queue, outage_label);
   queued -= size;
@@ -632,9 +614,8 @@ void add_line(const char *label, time_t time, const char *text = "") {
     queued += size;
 }
 
-// Renames the file if it has reached half of the limit, but not before its last
-// outage line is safe. Logs each reason of a failure once; until then, the file
-// grows.
+// Renames the file if it has reached half of the limit and its last outage line
+// is safe. Logs each reason of a failure once. Until then, the file grows.
 void rotate() {
   struct stat status;
   if (options.limit == 0 || fstat(log_file, &status) == -1 ||
@@ -654,9 +635,8 @@ void open_log() {
   if (!options.to_stdout) {
     if (const char *reason = open_log_file())
       die(options.file, reason,
-          errno == EACCES || errno == EPERM
-              ? " (it or its directory is another user's: use -o)"
-              : options.hint);
+          errno == EACCES || errno == EPERM ? " (is it another user's? use -o)"
+                                            : options.hint);
     return;
   }
   // A terminal with less room than a line blocks, although poll() reports
@@ -667,9 +647,8 @@ void open_log() {
     log_file = STDOUT_FILENO;
 }
 
-// Once a cycle, also if there is nothing to log: notices that another pinglog
-// has the lock, that the log was moved, or that its reader is gone. A failure
-// is reported by flush_log().
+// In each cycle, also if there is nothing to log: notices that another pinglog
+// has the lock, that the log was moved, or that its reader is gone.
 void renew_log() {
   write_error = nullptr;
   if (options.to_stdout) {
@@ -682,25 +661,21 @@ void renew_log() {
 }
 
 // ---- The cycle: start, wait, finish -----------------------------------------
-
 int64_t clock_offset_ns; // from the monotonic clock to that for people
 time_t start_time;       // of the cycle, for people
 int64_t start_ns;        // the same on the monotonic clock
 int64_t end_ns;
-bool is_full;    // log all results, not only changes
-bool is_logged;  // the start line has been logged
-bool is_overdue; // pinglog is ending the pings that have not ended
-
+bool is_full;           // log all results, not only changes
+bool is_logged;         // the start line has been logged
+bool is_overdue;        // pinglog is ending the pings that have not ended
 sigset_t mask_in_wait;  // the signals that are blocked while pinglog waits
 sigset_t mask_of_pings; // none
 
 // Any signal ends pselect(). SIGCHLD does no more.
 void on_signal(int number) { stop_requested |= number != SIGCHLD; }
 
-// While it waits, pinglog lets in SIGCHLD, the terminal's SIGTSTP and the
-// signals that stop it; in the foreground, not those that the caller ignores:
-// nohup ignores SIGHUP, a script SIGINT and SIGQUIT for a command before `&`.
-// Called before reset_process(), which forgets what the caller ignores.
+// In the foreground, pinglog leaves ignored what its caller ignores (nohup, `&`
+// in a script). Called before reset_process(), which forgets that.
 void choose_signals() {
   sigfillset(&mask_in_wait);
   for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
@@ -713,8 +688,7 @@ void choose_signals() {
   }
 }
 
-// From now on, signals arrive only while pselect() waits. Called after
-// detach(): until the daemon is up, ^C ends the launcher.
+// Called after detach(): until the daemon is up, ^C ends the launcher.
 void catch_signals() {
   sigset_t all;
   sigfillset(&all);
@@ -728,18 +702,17 @@ void catch_signals() {
 bool is_in_flight(const Host &host) { return host.output != -1; }
 bool is_down(const Host &host) { return host.failures >= 2; }
 
-void log_outage(const Host &host, time_t wall, bool is_over) {
+void log_outage(const Host &host, bool is_over) {
   char state[32] = "is down";
   const long s = (now() - host.down_ns + second_ns / 2) / second_ns;
   if (is_over)
     (void)snprintf(state, sizeof state, "was down %ld:%02ld:%02ld", s / 3600,
                    s / 60 % 60, s % 60);
-  char since[32];
-  char text[longest_line];
+  char since[32], text[longest_line];
   (void)snprintf(text, sizeof text, "%s %s since %.24s: %s", host.name, state,
                  ctime_r(&host.down_since, since),
                  host.first.text + strlen("fail "));
-  add_line(outage_label, wall, text);
+  add_line(outage_label, time(nullptr), text);
 }
 
 // Logs the result in a full cycle or if it is a change, and the outage that it
@@ -747,7 +720,6 @@ void log_outage(const Host &host, time_t wall, bool is_over) {
 void log_result(Host &host, const Verdict &verdict) {
   if (stop_requested)
     return;
-  const time_t wall = time(nullptr);
   const bool is_change = verdict.answered == (host.failures > 0);
   const bool was_down = verdict.answered && is_down(host);
   host.failures = verdict.answered ? 0 : host.failures + 1;
@@ -762,9 +734,9 @@ void log_result(Host &host, const Verdict &verdict) {
     add_line(start_label, start_time);
   char text[longest_line];
   (void)snprintf(text, sizeof text, "%s %s", host.name, verdict.text);
-  add_line(result_label, wall, text);
+  add_line(result_label, time(nullptr), text);
   if (was_down || host.failures == 2)
-    log_outage(host, wall, was_down);
+    log_outage(host, was_down);
 }
 
 void report(Host &host, int status) {
@@ -807,15 +779,14 @@ void start_ping(Host &host) {
   host.output = ends[0];
 }
 
-// One turn of the loop: waits until a signal has arrived or this time has come,
-// logs the pings that have ended, starts those that have waited for them, and
-// writes the queue.
+// Waits until a signal has arrived or this time has come. Logs the pings that
+// have ended, starts those that have waited for them, and writes the queue.
 void serve_until(int64_t time) {
   const int64_t left = std::max(time - now(), int64_t{0});
   const timespec timeout = {time_t(left / second_ns), long(left % second_ns)};
   if (pselect(0, nullptr, nullptr, nullptr, &timeout, &mask_in_wait) == -1 &&
       errno != EINTR)
-    die("pselect", strerror(errno), sandbox_hint);
+    die("pselect", strerror(errno), " (a sandbox forbids it)");
   int status; // one SIGCHLD can stand for many pings
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     if (pid == sync_pid)
@@ -887,15 +858,13 @@ void finish_cycle(bool is_last) {
       report(*host, 0);
     else if (std::exchange(host->is_due, false))
       log_result(*host, {false, "fail the previous ping has not exited"});
-    // The next run begins an outage of its own.
     if (is_exit && is_down(*host))
-      log_outage(*host, time(nullptr), true);
+      log_outage(*host, true);
   }
   if (is_logged || is_exit) // so the log shows the exit
     add_line(end_label, time(nullptr));
 }
 
-// Returns the reason why lines could not be written in the end, or nullptr.
 const char *run(const char *duty) {
   add_line(started_label, time(nullptr),
            format("PID %ld %s every %g s", long{getpid()}, duty,

@@ -21,7 +21,7 @@ protected:
   }
 
   static std::string not_ours() {
-    return " (it or its directory is another user's: use -o)";
+    return " (is it another user's? use -o)";
   }
 
   // Expects that -k kills nobody and no pinglog starts: something that is no
