@@ -1,7 +1,9 @@
 # make, make musl, make test, make world, make bench, make install, make
-# uninstall, make clean. The caller may set CXX (make has a default), CXXFLAGS,
-# LINK, LDFLAGS, PREFIX and DESTDIR. `make LDFLAGS=-s` links dynamically, to
-# libc alone. The linker of macOS needs `make LINK= LDFLAGS=`.
+# uninstall, make clean. Give CXX, CXXFLAGS, LINK, LDFLAGS, PREFIX and DESTDIR as
+# arguments: `make CXX=clang++`. From the environment, make takes CXX alone, and
+# the others only with -e. `make LDFLAGS=-s` links dynamically, to libc alone.
+# The linker of macOS needs `make LINK= LDFLAGS=`. To build in another directory,
+# from a clean tree: `make -f ../pinglog/Makefile VPATH=../pinglog`.
 
 CXXFLAGS = -Os
 LDFLAGS = -static -s -Wl,--gc-sections
@@ -13,18 +15,18 @@ DESTDIR =
 FLAGS = -std=c++17 -Wall -Wextra -Wpedantic -D_FILE_OFFSET_BITS=64 \
 	-D_TIME_BITS=64 -fno-exceptions -fno-rtti -ffunction-sections \
 	-fdata-sections -fno-asynchronous-unwind-tables
-LINK = -Wl,--as-needed -Wl,-z,noseparate-code
+LINK = -Wl,--as-needed -Wl,-z,noseparate-code -static-libgcc
 
 all: pinglog
 
 pinglog: daemon.o pinglog.o
 	$(CXX) $(CXXFLAGS) $(LINK) $(LDFLAGS) -o $@ daemon.o pinglog.o
 
-daemon.o: daemon.cpp daemon.h
-	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ daemon.cpp
+daemon.o pinglog.o: daemon.h
 
-pinglog.o: pinglog.cpp daemon.h
-	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ pinglog.cpp
+.SUFFIXES: .cpp .o
+.cpp.o:
+	$(CXX) $(FLAGS) $(CXXFLAGS) -c -o $@ $<
 
 # musl-gcc knows no headers of C++. Those of g++ are made for glibc, and ask
 # for its version.

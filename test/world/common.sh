@@ -106,6 +106,11 @@ build() {
     "${MAKE:-make}" -C "$@" >"$directory.make" 2>&1 ||
         fail "$*: $(grep -m 3 -E 'error:|warning:|undefined|Error [0-9]' "$directory.make")"
 }
+# The dynamic loader may be named too.
+needs_libc_alone() { # PROGRAM
+    expect "the libraries that $1 needs" libc.so.6 \
+        "$(readelf -d "$1" | sed -n '/\[ld/!s/.*(NEEDED).*\[\(.*\)\]/\1/p')"
+}
 
 # The tests, in the tree, as `make test` builds them.
 build_tests() {
@@ -179,7 +184,7 @@ huge_log() { # COMMAND...
 
 # on_machine COMPILER EMULATOR CLASS ORDER NAME: builds it, looks at what was
 # built, and runs it under emulation. Its times and file sizes have 64 bits with
-# the Makefile's own flags.
+# the Makefile's own flags. The dynamic program is not run.
 on_machine() {
     local word
     need "$1" "$2" readelf
@@ -189,6 +194,8 @@ on_machine() {
         grep -q "$word" header || fail "readelf does not say $word"
     done
     ! grep -q INTERP header || fail "it is not static"
+    build dynamic CXX="$1" LDFLAGS=-s
+    needs_libc_alone dynamic/pinglog
     printf '%s\n' '#include <ctime>' '#include <sys/types.h>' \
         'static_assert(sizeof(time_t) == 8 && sizeof(off_t) == 8);' >sizes.cpp
     printf 'include static/Makefile\nsizes:\n\t$(CXX) $(FLAGS) -Werror -c -o sizes.o sizes.cpp\n' |
