@@ -433,7 +433,7 @@ int open_lock() {
     const long pid = holder(file, F_WRLCK);
     if (lock_file == -1 && pid != 0)
       die(options.lock, format("user %ld owns it, and PID %ld has locked it",
-                               long{status.st_uid}, pid));
+                               long(status.st_uid), pid));
     replace(file);
     if (unlink(options.lock) == -1 && errno != ENOENT)
       return -1;
