@@ -9,47 +9,34 @@
 
 namespace {
 
-// How lines get into the log: with -o FILE, or with -o - and a redirection.
-struct Way {
-  const char *name;
-  int flags; // of the shell's open(2); 0: pinglog opens the log
-};
-
-void PrintTo(const Way &way, std::ostream *out) { *out << way.name; }
-
-// Sets the process's limit to this size, or lifts it. PID 0 is the caller.
+// Sets the limit of the file size, or lifts it. PID 0 is the caller.
 void set_limit(pid_t pid, std::optional<rlim_t> size) {
-  rlimit limit = {};
-  ASSERT_EQ(prlimit(pid, RLIMIT_FSIZE, nullptr, &limit), 0);
-  limit.rlim_cur = size.value_or(limit.rlim_max);
-  ASSERT_EQ(prlimit(pid, RLIMIT_FSIZE, &limit, nullptr), 0);
+  ASSERT_TRUE(set_soft_limit(pid, RLIMIT_FSIZE, size));
 }
 
-bool operator!=(const timespec &one, const timespec &other) {
-  return one.tv_sec != other.tv_sec || one.tv_nsec != other.tv_nsec;
-}
-
-class LimitTest : public Sandbox, public WithParamInterface<Way> {
+// How lines get into the log: with -o FILE (0), or with -o - and a redirection,
+// for which the shell has opened the log with these flags.
+class LimitTest : public Sandbox, public WithParamInterface<int> {
 protected:
   // The launch, changed to write the log in this way and under this limit.
   Launch limited(Launch launch, rlim_t limit) const {
-    const Way way = GetParam();
-    if (way.flags != 0)
+    const int flags = GetParam();
+    if (flags != 0)
       launch.arguments[1] = "-";
-    launch.before_exec = [way, file = log(), limit] {
-      if (way.flags != 0)
-        dup2(open(file.c_str(), O_WRONLY | O_CREAT | way.flags, 0644), 1);
+    launch.before_exec = [flags, file = log(), limit] {
+      if (flags != 0)
+        dup2(open(file.c_str(), O_WRONLY | O_CREAT | flags, 0644), 1);
       set_limit(0, limit);
     };
     return launch;
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Each, LimitTest,
-                         Values(Way{"Name", 0}, Way{"Redirection", O_TRUNC},
-                                Way{"Appending", O_APPEND}),
-                         [](const auto &info) {
-                           return std::string(info.param.name);
+INSTANTIATE_TEST_SUITE_P(Each, LimitTest, Values(0, O_TRUNC, O_APPEND),
+                         [](const auto &info) -> std::string {
+                           return info.param == 0         ? "Name"
+                                  : info.param == O_TRUNC ? "Redirection"
+                                                          : "Appending";
                          });
 
 // The limit grows byte by byte, so each byte of a start, a result and an end
@@ -78,11 +65,11 @@ TEST_P(LimitTest, LineCutAtAnyByteIsNeitherTornNorLost) {
     for (rlim_t size : {after_start, after_result, after_end})
       if (size <= limit)
         whole = size;
-    const timespec before = status.st_mtim;
+    const long before = status.st_mtim.tv_nsec;
     set_limit(process.pid(), limit);
     ASSERT_TRUE(eventually([&] {
-      return stat(log().c_str(), &status) == 0 && status.st_mtim != before &&
-             status.st_size == whole;
+      return stat(log().c_str(), &status) == 0 &&
+             status.st_mtim.tv_nsec != before && status.st_size == whole;
     })) << read_file(log());
   }
   EXPECT_EQ(results()[0], result);
@@ -133,7 +120,7 @@ TEST_P(LimitTest, LinesThatCannotBeWrittenAreReportedAtTheExit) {
   constexpr rlim_t within_the_end_line = 215;
   const Launch launch = quick({"-f", "-c", "1", "-e", silent_ping()});
   expect_failure(limited(launch, within_the_end_line),
-                 (GetParam().flags == 0 ? log() : "standard output") +
+                 (GetParam() == 0 ? log() : "standard output") +
                      ": No space left on device");
   EXPECT_EQ(check_log(log()).fault, "");
   EXPECT_THAT(log_lines(), SizeIs(3));
@@ -159,8 +146,7 @@ TEST_F(FullDiskTest, LinesWaitInOrderUntilTheFullDiskHasRoom) {
   EXPECT_EQ((fs::file_size(log()) - 1) / 4096, (size - 1) / 4096);
   EXPECT_EQ(check_log(log()).fault, "");
   fs::remove(path("disk/filler"));
-  expect_end(process);
-  expect_sound_log(8);
+  expect_sound_end(process, 8);
 }
 
 } // namespace

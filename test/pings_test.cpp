@@ -7,27 +7,20 @@
 
 namespace {
 
-class PingsTest : public Sandbox {
-protected:
-  void expect_sound_end(Process &process, int hosts = 0) const {
-    expect_end(process);
-    expect_sound_log(hosts);
-  }
-};
+class PingsTest : public Sandbox {};
 
 // ---- How pings are started --------------------------------------------------
 
-TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithAUsualUmask) {
+TEST_F(PingsTest, PinglogAndItsPingHaveTheRightSurroundings) {
   const std::string ping = script("ping", "umask >$0.mask; exec sleep 1000");
   for (const bool foreground : {false, true}) {
     SCOPED_TRACE(foreground ? "-f" : "daemon");
     Launch launch =
         pinglog({foreground ? "-f" : "-i1", "-i", "1000", "-e", ping, "host"});
-    launch.environment = {{"PINGLOG_TEST", launch.directory},
-                          {"LC_ALL", "xx_YY.UTF-8"},
-                          {"LANG", "xx_YY.UTF-8"},
-                          {"LANGUAGES", "kept"}, // does not set the language
-                          {"KEPT", "yes"}};
+    launch.environment.insert({{"LC_ALL", "xx_YY.UTF-8"},
+                               {"LANG", "xx_YY.UTF-8"},
+                               {"LANGUAGES", "kept"}, // sets no language
+                               {"KEPT", "yes"}});
     launch.before_exec = [] { umask(027); };
     Process process(launch);
     std::vector<pid_t> pings;
@@ -35,7 +28,14 @@ TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithAUsualUmask) {
       pings = children_of(writer(log()));
       return pings.size() == 1 && process_status(pings[0], "Name") == "sleep";
     }));
-    EXPECT_EQ(process_stat(pings[0], 5), pings[0]); // its process group
+    const pid_t pid = writer(log());
+    EXPECT_EQ(fs::read_symlink("/proc/" + std::to_string(pid) + "/cwd"),
+              foreground ? launch.directory : "/");
+    EXPECT_EQ(process_status(pid, "Umask"), foreground ? "0027" : "0000");
+    constexpr int group = 5, session = 6; // in /proc/PID/stat
+    EXPECT_EQ(process_stat(pid, group) == getpgrp(), foreground);
+    EXPECT_EQ(process_stat(pid, session) == getsid(0), foreground);
+    EXPECT_EQ(process_stat(pings[0], group), pings[0]);
     const std::string environment =
         '\0' + read_file("/proc/" + std::to_string(pings[0]) + "/environ");
     for (const std::string entry : {"LC_ALL=C", "KEPT=yes", "LANGUAGES=kept"})
@@ -43,7 +43,7 @@ TEST_F(PingsTest, PingRunsInItsOwnGroupInTheCLanguageWithAUsualUmask) {
           << entry;
     EXPECT_EQ(environment.find("xx_YY"), std::string::npos);
     EXPECT_EQ(read_file(ping + ".mask"), foreground ? "0027\n" : "0022\n");
-    stop(writer(log()));
+    stop(pid);
     EXPECT_EQ(process.wait().status, 0); // the launcher's, or pinglog's
   }
 }
@@ -97,21 +97,16 @@ TEST_F(PingsTest, LackOfProcessesIsLoggedUntilItEnds) {
   }
   write_file(log(), "", 0666);
   Process process(launch);
-  const auto limit = [&](rlim_t most) { // only that user may set it
-    EXPECT_EQ(in_a_child([&] {
-                if (launch.as_nobody && !become_nobody())
-                  return 1;
-                rlimit limit;
-                (void)prlimit(process.pid(), RLIMIT_NPROC, nullptr, &limit);
-                limit.rlim_cur = std::min(most, limit.rlim_max);
-                return prlimit(process.pid(), RLIMIT_NPROC, &limit, nullptr);
-              }),
-              0);
+  const auto limit = [&](std::optional<rlim_t> most) {
+    EXPECT_TRUE(in_a_child([&] { // only that user may set it
+      return (!launch.as_nobody || become_nobody()) &&
+             set_soft_limit(process.pid(), RLIMIT_NPROC, most);
+    }));
   };
   await(" host ok");
   limit(0);
   await(std::string(" host fail true: ") + strerror(EAGAIN), 2);
-  limit(RLIM_INFINITY);
+  limit({});
   await_more(" host ok");
   expect_sound_end(process, 1);
 }
@@ -125,29 +120,17 @@ TEST_F(PingsTest, LackOfDescriptorsIsLoggedUntilItEnds) {
   const pid_t pid =
       start_daemon(pinglog({"-i", "0.7", "-e", "cat -- " + path("fifo"), "a",
                             "b", "c", "d", "e", "f"}));
-  rlimit usual;
-  ASSERT_EQ(prlimit(pid, RLIMIT_NOFILE, nullptr, &usual), 0);
-  const auto limit = [&](rlim_t most) {
-    const rlimit wanted = {most, usual.rlim_max};
-    ASSERT_EQ(prlimit(pid, RLIMIT_NOFILE, &wanted, nullptr), 0);
-  };
   await(" f" + silence);
-  size_t all = 0, pings = 0;
-  ASSERT_TRUE(eventually([&] {
-    while_stopped(pid, [&] {
-      all = descriptors_of(pid).size();
-      pings = children_of(pid).size();
-    });
-    return pings == 6;
-  }));
-  limit(all - 3); // enough for some of the pings
+  // It has five descriptors, and one for each ping.
+  EXPECT_TRUE(set_soft_limit(pid, RLIMIT_NOFILE, 8));
   await(" f" + none);
   await_more(" a" + silence);
-  limit(3); // now the log cannot be reopened either: its lines wait
+  // Now the log cannot be reopened either: its lines wait.
+  EXPECT_TRUE(set_soft_limit(pid, RLIMIT_NOFILE, 3));
   await(" a" + none);
   fs::rename(log(), path("renamed"));
   sleep_ms(1500); // a cycle or two
-  limit(usual.rlim_cur);
+  EXPECT_TRUE(set_soft_limit(pid, RLIMIT_NOFILE, {}));
   ASSERT_TRUE(eventually([&] { return fs::exists(log()); }));
   await_more(" f" + silence);
   stop(pid);
@@ -322,8 +305,7 @@ public:
   ~Holder() { let_go(); }
 
   pid_t pid() const { return pid_; }
-  explicit operator bool() const { return held_; }
-  const std::string &why() const { return why_; } // no process is held
+  const std::string &why() const { return why_; } // "" if it is held
 
   // Passes signals on to the process until one is about to end it.
   [[nodiscard]] bool await_end() const {
@@ -356,8 +338,7 @@ TEST_F(PingsTest, PingThatCannotBeKilledFailsInEachCycleUntilItIsGone) {
               "echo time=12.3 ms");
   Process process(pinglog({"-f", "-i", "1", "-e", ping, "host"}));
   Holder holder(process.pid());
-  if (!holder)
-    GTEST_SKIP() << holder.why();
+  SKIP_IF(holder.why());
   const int before = count(result_label);
   write_file(ping + ".go", "");
   ASSERT_TRUE(holder.await_end());
@@ -385,8 +366,7 @@ TEST_F(PingsTest, PingThatOutlivesItsCycleDelaysTheNextOne) {
     const std::string interval = is_late ? "3" : "10";
     Process process(pinglog({"-f", "-i", interval, "-e", ping, "host"}));
     Holder holder(process.pid());
-    if (!holder)
-      GTEST_SKIP() << holder.why();
+    SKIP_IF(holder.why());
     ASSERT_TRUE(holder.await_end());
     await(start_label, 2);
     if (is_late) // later than half an interval in any case
@@ -407,8 +387,7 @@ TEST_F(PingsTest, PingThatDiesSlowlyDoesNotOutliveTheDaemon) {
   const Subreaper parent;
   Process process(pinglog({"-f", "-i", "1000", "-e", silent_ping(), "host"}));
   Holder holder(process.pid());
-  if (!holder)
-    GTEST_SKIP() << holder.why();
+  SKIP_IF(holder.why());
   const auto asked = steady_clock::now();
   process.signal(SIGTERM);
   ASSERT_TRUE(holder.await_end());

@@ -70,41 +70,27 @@ std::string proc(pid_t pid, const std::string &name) {
   return "/proc/" + std::to_string(pid) + "/" + name;
 }
 
-// The field of /proc/PID/stat with this number. The second field, the name in
-// parentheses, may contain blanks.
-std::string stat_field(pid_t pid, int number) {
-  const std::string text = read_file(proc(pid, "stat"));
-  std::string field;
-  if (const size_t end = text.rfind(") "); end != std::string::npos)
-    for (std::istringstream rest(text.substr(end + 2)); number > 2; --number)
-      rest >> field;
-  return field;
-}
-
 int exit_status(int status) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int wait_for(pid_t pid) {
-  int status = -1;
-  while (waitpid(pid, &status, 0) == -1 && errno == EINTR) {
-  }
-  return exit_status(status);
-}
-
 } // namespace
 
-char process_state(pid_t pid) { return stat_field(pid, 3)[0]; }
-
-long process_stat(pid_t pid, int field) {
-  const std::string text = stat_field(pid, field);
-  return text.empty() ? -1 : std::stol(text);
-}
+char process_state(pid_t pid) { return process_status(pid, "State")[0]; }
 
 bool is_alive(pid_t pid) {
   const char state = process_state(pid);
   const bool is_zombie = state == 'Z' || state == 'X';
-  return state != '\0' && !(is_zombie && process_stat(pid, 20) <= 1);
+  return state != '\0' && !(is_zombie && process_status(pid, "Threads") == "1");
+}
+
+long process_stat(pid_t pid, int field) {
+  const std::string text = read_file(proc(pid, "stat"));
+  std::istringstream rest(text.substr(text.rfind(")") + 1)); // the third field
+  std::string value;
+  for (; field > 2; --field)
+    rest >> value;
+  return value.empty() ? -1 : std::stol(value);
 }
 
 std::string process_status(pid_t pid, const std::string &key) {
@@ -125,11 +111,10 @@ std::vector<pid_t> children_of(pid_t pid) {
 }
 
 std::vector<pid_t> zombies_of(pid_t pid) {
-  std::vector<pid_t> found = children_of(pid);
-  found.erase(
-      std::remove_if(found.begin(), found.end(),
-                     [](pid_t one) { return process_state(one) != 'Z'; }),
-      found.end());
+  std::vector<pid_t> found;
+  for (pid_t child : children_of(pid))
+    if (process_state(child) == 'Z')
+      found.push_back(child);
   return found;
 }
 
@@ -172,11 +157,21 @@ void while_stopped(pid_t pid, const std::function<void()> &act) {
   send_signal(pid, SIGCONT);
 }
 
+bool set_soft_limit(pid_t pid, decltype(RLIMIT_CPU) resource,
+                    std::optional<rlim_t> limit) {
+  rlimit limits = {};
+  (void)prlimit(pid, resource, nullptr, &limits);
+  limits.rlim_cur = limit.value_or(limits.rlim_max);
+  return prlimit(pid, resource, &limits, nullptr) == 0;
+}
+
 int in_a_child(const std::function<int()> &function) {
   const pid_t pid = fork();
   if (pid == 0)
     _exit(function());
-  return pid == -1 ? -1 : wait_for(pid);
+  int status = -1;
+  (void)waitpid(pid, &status, 0);
+  return exit_status(status);
 }
 
 // ---- Starting a program -----------------------------------------------------
@@ -262,7 +257,7 @@ Process::Process(const Launch &launch) {
 Process::~Process() {
   if (!reaped_ && pid_ > 0) {
     kill(pid_, SIGKILL);
-    (void)wait_for(pid_);
+    (void)waitpid(pid_, nullptr, 0);
   }
   for (int file : files_)
     close(file);
@@ -381,14 +376,13 @@ void Terminal::close() {
   master_ = -1;
 }
 
-std::function<void()> Terminal::controls(bool standard_descriptors) const {
-  return [name = name_, standard_descriptors] {
+std::function<void()> Terminal::controls() const {
+  return [name = name_] {
     const int terminal =
-        setsid() == -1 ? -1 : open(name.c_str(), O_RDWR | O_NOCTTY);
-    if (terminal == -1 || ioctl(terminal, TIOCSCTTY, 0) == -1)
+        setsid() == -1 ? -1 : open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (ioctl(terminal, TIOCSCTTY, 0) == -1)
       _exit(126);
-    for (int fd = 0; fd <= 2 && standard_descriptors; ++fd)
+    for (int fd = 0; fd <= 2; ++fd)
       (void)dup2(terminal, fd);
-    ::close(terminal);
   };
 }

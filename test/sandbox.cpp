@@ -17,34 +17,29 @@ namespace {
 using Places = std::set<int>;
 constexpr char exit_label[] = "an outage line at the exit";
 
-// The places after a line with this label; none if it cannot stand here.
-Places after(const Places &places, const std::string &label, int hosts,
+// The places after a line with one of these labels; none if it cannot stand
+// here.
+Places after(const Places &places, const Words &labels, int hosts,
              bool is_last) {
   Places next;
-  for (const int place : places) {
-    const bool is_between = place == 0;
-    const int results = (place - 1) / 2;
-    if (label == started_label && is_between)
-      next.insert(0);
-    if (label == start_label && is_between)
-      next.insert(1);
-    if (label == result_label && place > 0 && results < hosts)
-      next.insert(3 + 2 * results);
-    if (label == outage_label && place >= 3 && place % 2 == 1)
-      next.insert(place + 1);
-    if (label == exit_label && !is_between)
-      next.insert(-1);
-    if (label == end_label && !is_between &&
-        (results == hosts || is_last || place == -1))
-      next.insert(0);
-  }
-  return next;
-}
-
-Places after_any(const Places &places, int hosts) {
-  Places next;
-  for (const char *label : {start_label, result_label, outage_label, end_label})
-    next.merge(after(places, label, hosts, false));
+  for (const int place : places)
+    for (const std::string &label : labels) {
+      const bool is_between = place == 0;
+      const int results = (place - 1) / 2;
+      if (label == started_label && is_between)
+        next.insert(0);
+      if (label == start_label && is_between)
+        next.insert(1);
+      if (label == result_label && place > 0 && results < hosts)
+        next.insert(3 + 2 * results);
+      if (label == outage_label && place >= 3 && place % 2 == 1)
+        next.insert(place + 1);
+      if (label == exit_label && !is_between)
+        next.insert(-1);
+      if (label == end_label && !is_between &&
+          (results == hosts || is_last || place == -1))
+        next.insert(0);
+    }
   return next;
 }
 
@@ -65,6 +60,14 @@ std::string fault_in(const std::string &line) {
 }
 
 } // namespace
+
+time_t time_of(const std::string &line) {
+  tm parts = {};
+  const std::string text = line.substr(label_size, time_size);
+  EXPECT_TRUE(strptime(text.c_str(), "%a %b %d %T %Y", &parts));
+  EXPECT_EQ(asctime(&parts), text + "\n");
+  return timegm(&parts);
+}
 
 Account check_log(const std::string &path, int hosts) {
   Account account;
@@ -87,6 +90,7 @@ Account check_log(const std::string &path, int hosts) {
   bool is_after_loss = false;
   std::set<std::string> seen;                   // the hosts of this cycle
   std::map<std::string, int> failures, numbers; // in a row; by the last ping
+  std::map<std::string, std::string> reasons;   // of the first failure in a row
   std::string changed; // the host whose outage begins or ends with this line
   for (const std::string &line : lines) {
     const std::string label = line.substr(0, label_size);
@@ -105,14 +109,14 @@ Account check_log(const std::string &path, int hosts) {
       blame(!is_after_loss, where);
       account.lost += lines_here;
       for (int skipped = 0; skipped < lines_here; ++skipped)
-        places = after_any(places, hosts);
+        places =
+            after(places, {start_label, result_label, outage_label, end_label},
+                  hosts, false);
     } else {
-      Places next;
-      if (!is_exit || account.lost > 0)
-        next = after(places, label, hosts, &line == &lines.back());
-      if (is_exit)
-        next.merge(after(places, exit_label, hosts, false));
-      places = next;
+      Words labels = {is_exit ? exit_label : label};
+      if (is_exit && account.lost > 0) // or the result before may be lost
+        labels.push_back(label);
+      places = after(places, labels, hosts, &line == &lines.back());
     }
     is_after_loss = label == lost_label;
     account.lines += lines_here;
@@ -123,6 +127,8 @@ Account check_log(const std::string &path, int hosts) {
       blame(changed.empty() && std::exchange(failures[host], 0) >= 2, where);
     else
       blame(label == outage_label ? host == changed : changed.empty(), where);
+    if (label == outage_label)
+      blame(Matches(EndsWith(": " + reasons[host]))(rest), where);
     changed.clear();
     if (label == started_label)
       failures.clear();
@@ -135,6 +141,8 @@ Account check_log(const std::string &path, int hosts) {
     if (has_failed ? ++failures[host] == 2
                    : std::exchange(failures[host], 0) >= 2)
       changed = host;
+    if (failures[host] == 1)
+      reasons[host] = rest.substr(host.size() + strlen(" fail "));
     int number = 0;
     if (sscanf(rest.c_str(), "%*s fail %d ", &number) != 1)
       ++too_slow; // or no result of the counting ping
@@ -331,6 +339,11 @@ void Sandbox::expect_end(Process &process) {
   const Result result = process.wait();
   EXPECT_EQ(result.status, 0);
   EXPECT_EQ(result.err, "");
+}
+
+void Sandbox::expect_sound_end(Process &process, int hosts) const {
+  expect_end(process);
+  expect_sound_log(hosts);
 }
 
 Words Sandbox::log_lines() const {

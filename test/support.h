@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -64,9 +65,9 @@ void write_file(const std::string &path, const std::string &text,
 // True if the process exists and is not a zombie. A zombie with other threads,
 // as under qemu, is alive: its files stay locked until the last thread ends.
 [[nodiscard]] bool is_alive(pid_t pid);
-// The state letter of /proc/PID/stat, or 0 if there is no such process.
+// The state's letter, or 0 if there is no such process.
 [[nodiscard]] char process_state(pid_t pid);
-// A numeric field of /proc/PID/stat, numbered from 1 as in proc(5).
+// A number in /proc/PID/stat, whose fields count from 1 as in proc(5).
 [[nodiscard]] long process_stat(pid_t pid, int field);
 // The value of this key in /proc/PID/status, "" if the key is missing.
 [[nodiscard]] std::string process_status(pid_t pid, const std::string &key);
@@ -84,6 +85,9 @@ void send_signal(pid_t pid, int number);
 void stop(pid_t pid, int signal = SIGTERM);
 // Calls act() while the process is stopped, so that the two cannot race.
 void while_stopped(pid_t pid, const std::function<void()> &act);
+// Sets the soft limit of a process, or lifts it. PID 0 is the caller.
+[[nodiscard]] bool set_soft_limit(pid_t pid, decltype(RLIMIT_CPU) resource,
+                                  std::optional<rlim_t> limit);
 // Calls the function in a child process and returns its result, 0 to 255.
 int in_a_child(const std::function<int()> &function);
 // While it exists, orphaned descendants of the test become the test's children.
@@ -186,9 +190,9 @@ public:
   const std::string &name() const { return name_; } // /dev/pts/3
   int open_slave() const;
   void close(); // as when a terminal window is closed
-  // For Launch::before_exec: makes the process a session leader, this terminal
-  // its controlling terminal and, if wanted, its descriptors 0 to 2.
-  std::function<void()> controls(bool standard_descriptors = true) const;
+  // For Launch::before_exec: makes the process a session leader, and this
+  // terminal its controlling terminal and its descriptors 0 to 2.
+  std::function<void()> controls() const;
 
 private:
   int master_;
@@ -213,6 +217,9 @@ constexpr char outage_label[] = "ping outage--------:";
 constexpr char rename_label[] = "log not renamed----:";
 constexpr size_t label_size = sizeof start_label - 1;
 constexpr size_t time_size = 24; // Sun Nov 22 07:45:00 2026
+
+// The time in a line of the log, as if the log's clock showed UTC.
+[[nodiscard]] time_t time_of(const std::string &line);
 
 struct Account {
   std::string fault; // "" if there is none
@@ -314,6 +321,7 @@ protected:
   Words outages() const { return texts(outage_label); }
   // check_log() finds no fault, no line is lost, and no cycle lacks its end.
   void expect_sound_log(int hosts = 0) const;
+  void expect_sound_end(Process &process, int hosts = 0) const; // and that
 
   // Why Launch::as_nobody is not possible here, or "" if it is.
   std::string why_not_as_nobody() const;
