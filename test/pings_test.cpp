@@ -443,7 +443,9 @@ TEST_F(PingsTest, ChildrenInheritedFromAShellAreLeftAlone) {
   }));
   await_cycles(1);
   expect_sound_end(process, 1);
-  EXPECT_THAT(results(), Each("host fail no answer in 1 s"));
+  EXPECT_THAT(results(), Each(AnyOf("host fail no answer in 1 s",
+                                    "host fail the previous ping has not "
+                                    "exited"))); // on a busy machine
   const pid_t foreign = std::stoi(read_file(path("foreign")));
   EXPECT_TRUE(
       eventually([&] { return process_status(foreign, "Name") == "sleep"; }));
