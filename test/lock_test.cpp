@@ -20,9 +20,7 @@ protected:
     return log() + ": no pinglog on this machine or container writes it";
   }
 
-  static std::string not_ours() {
-    return " (is it another user's? use -o)";
-  }
+  static std::string not_ours() { return " (is it another user's? use -o)"; }
 
   // Expects that -k kills nobody and no pinglog starts: something that is no
   // pinglog, or cannot be seen from here, holds the lock.
