@@ -1,7 +1,7 @@
 // daemon.cpp - the steps by which a process becomes a daemon, in their order.
 // This is Stevens' double fork with one addition: the launcher waits on a pipe
 // until the daemon is up. So its exit status is reliable, start-up errors reach
-// the terminal, and the daemon has left it before the terminal closes. A
+// the terminal, and the daemon has left the terminal before it closes. A
 // daemon that dies closes the pipe, so the launcher never waits in vain.
 
 #include "daemon.h"
@@ -30,7 +30,7 @@ bool open_pipe(int (&ends)[2]) {
          fcntl(ends[1], F_SETFD, FD_CLOEXEC) != -1;
 }
 
-bool reset_process(bool is_daemon) {
+bool reset_process(bool closes) {
   // Descriptors above a limit that was lowered later stay open. poll() tells
   // which of 256 are open, or fails if the limit is lower: then any may be.
   const int end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
@@ -41,8 +41,7 @@ bool reset_process(bool is_daemon) {
     const bool is_known = poll(block, 256, 0) != -1;
     for (const pollfd &each : block)
       if (!is_known || (each.revents & POLLNVAL) == 0)
-        (void)(is_daemon ? close(each.fd)
-                         : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
+        (void)(closes ? close(each.fd) : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
   }
   for (int number = 1; number <= 128; ++number) // no system has more
     (void)signal(number, SIG_DFL);              // fails for SIGKILL, say
@@ -75,7 +74,7 @@ bool detach(const char *duty) {
     (void)waitpid(child, nullptr, 0);
     if (size != sizeof daemon)
       exit(EXIT_FAILURE);
-    (void)signal(SIGPIPE, SIG_IGN); // the daemon is up, whoever reads this
+    (void)signal(SIGPIPE, SIG_IGN); // the daemon is up, read or not
     (void)dprintf(STDOUT_FILENO, "Daemon PID %ld %s\n", long{daemon}, duty);
     exit(EXIT_SUCCESS);
   }

@@ -12,13 +12,13 @@ void replace(int &descriptor, int by = -1);
 // Both ends close on exec. Returns false with errno of pipe(2) or fcntl(2).
 [[nodiscard]] bool open_pipe(int (&ends)[2]);
 
-// Undoes what the process inherited across exec (POSIX, execve). Closes the
-// descriptors above standard error (daemon(7), step 1); a foreground program
-// keeps them until it executes another: its caller may hold a lock through one.
-// Gives every signal its default action and unblocks it. Makes /dev/null
-// standard input, and standard output or error where that is closed: no file
-// opened later gets its number. Returns false with errno of open(2) or dup2(2).
-[[nodiscard]] bool reset_process(bool is_daemon);
+// Resets the descriptors and signals that exec passes on. A daemon closes the
+// descriptors above standard error (daemon(7), step 1). A foreground program
+// keeps them until it executes another: its caller may hold a lock with one.
+// Every signal is unblocked and gets its default action. Makes /dev/null
+// standard input, and standard output or error if it is closed: no file opened
+// later gets its number. Returns false with errno of open(2) or dup2(2).
+[[nodiscard]] bool reset_process(bool closes);
 
 // Forks the daemon. On success, returns only in the daemon: without a
 // controlling terminal, not a session leader, in "/", and with umask 0. Once

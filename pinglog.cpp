@@ -5,9 +5,9 @@
 // ended: the pipe holds the little that a ping prints, and refuses any excess.
 // So pinglog wakes up only when a ping ends, a signal arrives or a cycle ends.
 // It exits only on a signal, after -c cycles, when nobody reads its standard
-// output any longer, when another pinglog has replaced it, or when it may not
-// read the clock or wait. A ping's failure goes into its result line; a failed
-// write is retried. The chapters: the start, the verdict, the log, the cycle.
+// output any longer, when another pinglog has replaced it, or where a sandbox
+// forbids the clock or pselect(). A ping's failure goes into its result line; a
+// failed write is retried. The chapters: start, verdict, log, cycle.
 
 #include "daemon.h"
 
@@ -31,7 +31,6 @@
 extern char **environ; // POSIX, environ: no header has to declare it
 
 namespace {
-
 constexpr int64_t second_ns = 1'000'000'000;
 constexpr size_t longest_reason = 200;
 constexpr size_t longest_line = 1024; // an outage line has 560 bytes at most
@@ -65,7 +64,6 @@ int64_t now(clockid_t clock = CLOCK_MONOTONIC) {
 bool begins_with(const char *text, const char *beginning) {
   return strncmp(text, beginning, strlen(beginning)) == 0;
 }
-
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_visible(char byte) { return byte > ' ' && byte <= '~'; } // ASCII
 
@@ -173,10 +171,9 @@ Host *hosts_end;
   refuse(format("bad %s", option), value, line + strlen("\n  "));
 }
 
-// Reads a number, times `one`, and returns its end, which is a digit if `high`
-// was exceeded. strtod() would add 8 KiB, and accept blanks, signs and names.
-const char *read_number(const char *text, int64_t one, int64_t high,
-                        int64_t &value) {
+// Reads a number, times `one`. Stops once it exceeds `high`, so it cannot
+// overflow. strtod() would add 8 KiB, and accept blanks, signs and names.
+const char *parse(const char *text, int64_t one, int64_t high, int64_t &value) {
   for (value = 0; is_digit(*text) && value <= high; ++text)
     value = value * 10 + (*text - '0') * one;
   if (*text == '.' && one > 1)
@@ -187,7 +184,7 @@ const char *read_number(const char *text, int64_t one, int64_t high,
 
 int64_t decimal(const char *option, int64_t one, int64_t low, int64_t high) {
   int64_t value;
-  const char *const end = read_number(optarg, one, high, value);
+  const char *const end = parse(optarg, one, high, value);
   if (end == optarg || *end != '\0' || value < low || value > high)
     refuse_value(option, optarg);
   return value;
@@ -288,8 +285,8 @@ void parse_options(int argc, char **argv) {
 }
 
 // ---- The verdict: what a ping's output means --------------------------------
-// How well a line explains a failure, in rising order. Only a ping that has
-// sent prints statistics. What it said before it sent is then not the reason.
+// How well a line explains a failure, in rising order. A ping that prints
+// statistics has sent a packet: what it complained of before did not stop it.
 enum class Rank { header, notice, other, own_words, statistics, packet };
 
 Rank rank(const char *line) {
@@ -324,8 +321,7 @@ const char *find_reason(char *output, bool is_overdue) {
   return reason;
 }
 
-// The number in `time=12.3 ms`. One above the interval tells that a clock was
-// set.
+// The number in `time=12.3 ms`, unless a set clock has made it nonsense.
 std::string_view find_time(const char *output) {
   const char *time = strstr(output, "time=");
   if (time == nullptr)
@@ -333,7 +329,7 @@ std::string_view find_time(const char *output) {
   time += strlen("time=");
   time += strspn(time, " ");
   int64_t ns;
-  const char *const end = read_number(time, 1'000'000, options.interval_ns, ns);
+  const char *const end = parse(time, 1'000'000, options.interval_ns, ns);
   if (!is_digit(*time) || end - time > 20 || ns > options.interval_ns ||
       !begins_with(end + strspn(end, " "), "ms"))
     return {};
@@ -347,21 +343,20 @@ Verdict verdict(bool answered, const char *form, Values... values) {
   return verdict;
 }
 
-// An overdue ping is one that pinglog had to end. The output is made printable:
-// a remote host wrote part of it.
+// An overdue ping is one that pinglog had to end; its status is 0 if it still
+// runs. A remote host wrote part of the output, which is made printable.
 Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
   for (ssize_t i = 0; i < size; ++i)
     if (!is_visible(output[i]) && output[i] != ' ' && output[i] != '\n' &&
         !begins_with(output + i, "\r\n")) // as from a terminal: ssh -t
       output[i] = '?';
   const std::string_view time = find_time(output);
-  // A script that ends in `| tail` exits with status 0, and so does oping.
-  const bool is_lost = strstr(output, " 0 received") != nullptr ||
-                       strstr(output, " 0 packets received") != nullptr;
   // A ping that was killed, but had printed a time, was answered.
   if (!time.empty() && (status == 0 || WIFSIGNALED(status)))
     return verdict(true, "ok %.*s ms", int(time.size()), time.data());
-  // A script may exit with status 0 because pinglog sent it SIGINT.
+  // A script can exit with status 0 after `| tail`, or because of our SIGINT.
+  const bool is_lost = strstr(output, " 0 received") != nullptr ||
+                       strstr(output, " 0 packets received") != nullptr;
   if (status == 0 && !is_lost && !is_overdue)
     return {true, "ok"};
   if (const char *reason = find_reason(output, is_overdue))
@@ -399,6 +394,7 @@ bool has_name(int file, const char *path) {
 // A record lock on FILE.lock makes pinglog the only writer. The kernel releases
 // it when pinglog dies. The log itself does not serve: others may rename or
 // lock it, and closing any of its descriptors would drop the lock (POSIX).
+//
 // A lock file is trusted if no other user can have put it there: then a pinglog
 // holds its lock. On some file systems the directory's owner owns every file.
 bool is_trusted(const struct stat &file) {
@@ -418,8 +414,8 @@ pid_t holder(int file, short type) {
   return lock.l_pid > 0 ? lock.l_pid : -1;
 }
 
-// Opens the lock file, made anew unless it is trusted. But a start leaves it to
-// whoever holds it: that may be a pinglog. Returns -1 with errno.
+// Opens the lock file, made anew unless it is trusted. But a start leaves alone
+// what somebody has locked, who may be a pinglog. Returns -1 with errno.
 int open_lock() {
   for (;;) {
     int file = open(options.lock, O_RDWR | careful);
@@ -440,9 +436,9 @@ int open_lock() {
   }
 }
 
-// Takes the lock, again if its file was removed or replaced or had no locks. A
-// file system without locks is no obstacle. Dies if another process has the
-// lock. Returns the reason why its file cannot be opened, or nullptr.
+// Takes the lock, again if its file was removed or replaced, or if the file
+// system refused. Goes on without locks. Dies if another process has the lock.
+// Returns the reason why the lock file cannot be opened, or nullptr.
 const char *keep_lock() {
   if (!has_name(lock_file, options.lock)) {
     const int file = open_lock();
@@ -450,7 +446,7 @@ const char *keep_lock() {
       return strerror(errno);
     replace(lock_file, file);
   }
-  long writer = 0; // it may exit before it is asked for
+  long writer = 0; // 0 again: it has exited between the two calls
   for (int tries = 0; tries < 2 && writer == 0; ++tries) {
     struct flock whole = {};
     whole.l_type = F_WRLCK;
@@ -464,9 +460,9 @@ const char *keep_lock() {
   die(options.file, format("already written by PID %ld (-k stops it)", writer));
 }
 
-// Stops the pinglog that has the lock, and waits until it has released it. If
-// another user can have chosen the process, root becomes that user first.
-// (After seteuid() root could still kill its own processes: POSIX, kill.)
+// Stops the pinglog that has the lock, and waits for its release. If the lock
+// file is not trusted, root does what its owner may do. That takes setuid():
+// kill() looks at the real user ID, too.
 int stop_writer() {
   constexpr char hint[] = " (only its owner or root can stop it)";
   lock_file = open(options.lock, O_RDONLY | careful);
@@ -500,12 +496,15 @@ int stop_writer() {
   const off_t end = lseek(log_file, 0, SEEK_END);
   off_t size = end;
   char tail[longest_line];
-  while (size > 0 && pread(log_file, tail, 1, size - 1) == 1 && tail[0] == '\0')
-    --size;
-  const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
-  const size_t length = size - from;
-  if (end == -1 || pread(log_file, tail, length, from) != size - from)
-    return false;
+  size_t most, length; // of the tail, with and without NULs
+  do {
+    const off_t from = std::max<off_t>(size - off_t{sizeof tail}, 0);
+    most = size - from;
+    if (end == -1 || pread(log_file, tail, most, from) != ssize_t(most))
+      return false;
+    length = std::string_view(tail, most).find_last_not_of('\0') + 1;
+    size -= off_t(most - length);
+  } while (length < most);
   const size_t line = std::string_view(tail, length).rfind('\n') + 1;
   const size_t torn = length - line;
   const bool is_ours =
@@ -516,7 +515,9 @@ int stop_writer() {
   if (is_ours)
     size -= off_t(torn);
   const bool is_cut = size == end || ftruncate(log_file, size) == 0;
-  return (is_cut && is_ours) || write(log_file, "\n", 1) == 1;
+  if (is_ours && is_cut)
+    return true;
+  return write(log_file, "\n", 1) == 1;
 }
 
 // Opens the file that has the log's name, unless it is open. Takes the lock
@@ -571,7 +572,7 @@ const char *write_line() {
 
 // Somebody may pull the plug because the line is down. A slow disk must not
 // stall the pings, so a child waits for it. What is written meanwhile is for
-// the next child: a disk that hangs collects no children.
+// the next child: a disk that hangs keeps one child waiting.
 void sync_log() {
   if (!needs_sync || sync_pid != 0 || options.to_stdout)
     return;
@@ -607,15 +608,15 @@ void add_line(const char *label, time_t time, const char *text = "") {
   const size_t size =
       snprintf(queue + queued, left, "%s%.24s%s%s\n", label,
                ctime_r(&time, stamp), text[0] != '\0' ? " " : "", text);
-  // Once a line is lost, drop all until the count has been written.
+  // Once a line is lost, drop all until the count is in the queue.
   if (lost > 0 || size >= left)
     ++lost;
   else
     queued += size;
 }
 
-// Renames the file if it has reached half of the limit and its last outage line
-// is safe. Logs each reason of a failure once. Until then, the file grows.
+// Renames the file at half of the limit, once its outage lines are safe. Logs
+// each reason of a failure once. Until then, the file grows.
 void rotate() {
   struct stat status;
   if (options.limit == 0 || fstat(log_file, &status) == -1 ||
@@ -661,21 +662,21 @@ void renew_log() {
 }
 
 // ---- The cycle: start, wait, finish -----------------------------------------
-int64_t clock_offset_ns; // from the monotonic clock to that for people
-time_t start_time;       // of the cycle, for people
+int64_t clock_offset_ns; // from the monotonic to the wall clock
+time_t start_time;       // of the cycle, on the wall clock
 int64_t start_ns;        // the same on the monotonic clock
 int64_t end_ns;
 bool is_full;           // log all results, not only changes
 bool is_logged;         // the start line has been logged
 bool is_overdue;        // pinglog is ending the pings that have not ended
 sigset_t mask_in_wait;  // the signals that are blocked while pinglog waits
-sigset_t mask_of_pings; // none
+sigset_t mask_of_pings; // the one before: none
 
-// Any signal ends pselect(). SIGCHLD does no more.
-void on_signal(int number) { stop_requested |= number != SIGCHLD; }
+void on_stop(int) { stop_requested = 1; }
+void on_child(int) {} // its arrival ends pselect()
 
-// In the foreground, pinglog leaves ignored what its caller ignores (nohup, `&`
-// in a script). Called before reset_process(), which forgets that.
+// In the foreground, SIGINT, SIGQUIT and SIGHUP stay ignored if the caller
+// ignores them (nohup, `&` in a script). reset_process() forgets that.
 void choose_signals() {
   sigfillset(&mask_in_wait);
   for (int number : {SIGCHLD, SIGTSTP, SIGTERM})
@@ -694,9 +695,10 @@ void catch_signals() {
   sigfillset(&all);
   (void)sigprocmask(SIG_SETMASK, &all, &mask_of_pings);
   struct sigaction action = {};
-  action.sa_handler = on_signal;
-  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP})
+  for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP}) {
+    action.sa_handler = number == SIGCHLD ? on_child : on_stop;
     (void)sigaction(number, &action, nullptr);
+  }
 }
 
 bool is_in_flight(const Host &host) { return host.output != -1; }
@@ -720,7 +722,7 @@ void log_outage(const Host &host, bool is_over) {
 void log_result(Host &host, const Verdict &verdict) {
   if (stop_requested)
     return;
-  const bool is_change = verdict.answered == (host.failures > 0);
+  const bool was_failing = host.failures > 0;
   const bool was_down = verdict.answered && is_down(host);
   host.failures = verdict.answered ? 0 : host.failures + 1;
   if (host.failures == 1) {
@@ -728,7 +730,7 @@ void log_result(Host &host, const Verdict &verdict) {
     host.down_since = start_time;
     host.down_ns = start_ns;
   }
-  if (!is_full && !is_change && host.failures != 2)
+  if (!is_full && verdict.answered != was_failing && host.failures != 2)
     return;
   if (!std::exchange(is_logged, true))
     add_line(start_label, start_time);
@@ -831,7 +833,7 @@ void start_cycle(bool full) {
     host->is_due = host->pid != 0;
     if (!host->is_due)
       start_ping(*host);
-    // Lets signals in and writes, now and then and after the last ping.
+    // Lets signals in and writes after each 16th ping, and after the last one.
     if ((hosts_end - host) % 16 == 1)
       serve_until(0);
   }
@@ -839,7 +841,7 @@ void start_cycle(bool full) {
 
 void finish_cycle(bool is_last) {
   is_overdue = true;
-  // SIGINT makes a ping print its statistics. Some ignore it.
+  // SIGINT makes a ping print its statistics. Some pings ignore it.
   int64_t grace_ns = std::min(options.interval_ns / 4, second_ns / 10);
   for (int number : {SIGINT, SIGKILL}) {
     for (const Host *host = hosts; host < hosts_end; ++host)
@@ -885,7 +887,6 @@ const char *run(const char *duty) {
   sync_pid = 0;          // if it still waits for the disk, it is left behind
   return flush_log(250); // ms, for a slow reader
 }
-
 } // namespace
 
 int main(int argc, char **argv) {
