@@ -2,8 +2,9 @@
 
 A gap is a piece of code that is never reached, or a side of a condition that is never taken. The
 table has a line for each reason why a function may have gaps: FILE | FUNCTION | HOW MANY | REASON.
-Prints each function that has more or fewer gaps than the table says, with its gaps, and then the
-totals. Exit status 1 if there is such a function.
+HOW MANY is `N`, or `up to N` for those that a busy machine can reach. Prints each function that
+has more or fewer gaps, with its gaps, and then the totals. Exit status 1 if there is such a
+function.
 """
 
 import json
@@ -59,11 +60,14 @@ def text_of(path, place):
 
 
 def read_table(path):
-    """How many gaps are excepted: (file, function) -> number."""
-    excepted = defaultdict(int)
+    """The numbers of gaps that are excepted: (file, function) -> range."""
+    excepted = defaultdict(lambda: range(1))
     for line in Path(path).read_text().splitlines():
         file, function, number, _ = line.split(" | ")
-        excepted[file, function] += int(number)
+        before = excepted[file, function]
+        most = int(number.removeprefix("up to "))
+        least = 0 if number.startswith("up to ") else most
+        excepted[file, function] = range(before.start + least, before.stop + most)
     return excepted
 
 
@@ -79,9 +83,9 @@ def main(export, table):
     for file, function in sorted(set(gaps) | set(excepted)):
         found = gaps[file, function]
         allowed = excepted[file, function]
-        if len(found) != allowed:
+        if len(found) not in allowed:
             wrong += 1
-            print(f"{file} | {function} has {len(found)} gaps, coverage.table says {allowed}:")
+            print(f"{file} | {function} has {len(found)} gaps, not {allowed.stop - 1}:")
             print("".join(f"    {gap}\n" for gap in found), end="")
     reached = sum(number > 0 for number in counts.values())
     print(f"{reached} of {len(counts)} pieces of code and sides of conditions are reached")
