@@ -32,15 +32,15 @@ bool open_pipe(int (&ends)[2]) {
 
 bool reset_process(bool closes) {
   // Descriptors above a limit that was lowered later stay open. poll() tells
-  // which of 256 are open, or fails if the limit is lower: then any may be.
+  // which of 256 are not, or fails if the limit is lower: then any may be open.
   const int end = std::clamp(sysconf(_SC_OPEN_MAX), 1L << 16, 1L << 20);
   for (int fd = STDERR_FILENO + 1; fd < end;) {
     pollfd block[256];
     for (pollfd &each : block)
       each = {fd++, 0, 0};
-    const bool is_known = poll(block, 256, 0) != -1;
+    (void)poll(block, 256, 0);
     for (const pollfd &each : block)
-      if (!is_known || (each.revents & POLLNVAL) == 0)
+      if ((each.revents & POLLNVAL) == 0)
         (void)(closes ? close(each.fd) : fcntl(each.fd, F_SETFD, FD_CLOEXEC));
   }
   for (int number = 1; number <= 128; ++number) // no system has more

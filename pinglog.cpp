@@ -404,11 +404,11 @@ bool is_trusted(const struct stat &file) {
                                  file.st_uid == directory.st_uid));
 }
 
-// The process whose lock is in the way: F_RDLCK asks for writers, F_WRLCK for
-// readers too. 0: none. -1: it runs in another container or on another machine.
-pid_t holder(int file, short type) {
+// The process that has a write lock on the file, as every pinglog has. 0: none.
+// -1: it runs in another container or on another machine.
+pid_t holder(int file) {
   struct flock lock = {}; // the whole file
-  lock.l_type = type;
+  lock.l_type = F_RDLCK;  // in whose way only writers are
   if (fcntl(file, F_GETLK, &lock) == -1 || lock.l_type == F_UNLCK)
     return 0;
   return lock.l_pid > 0 ? lock.l_pid : -1;
@@ -426,7 +426,7 @@ int open_lock() {
     struct stat status;
     if (file == -1 || fstat(file, &status) == -1 || is_trusted(status))
       return file;
-    const long pid = holder(file, F_WRLCK);
+    const long pid = holder(file);
     if (lock_file == -1 && pid != 0)
       die(options.lock, format("user %ld owns it, and PID %ld has locked it",
                                long(status.st_uid), pid));
@@ -453,7 +453,7 @@ const char *keep_lock() {
     if (fcntl(lock_file, F_SETLK, &whole) == 0 ||
         (errno != EAGAIN && errno != EACCES))
       return nullptr;
-    writer = holder(lock_file, F_RDLCK);
+    writer = holder(lock_file);
   }
   if (writer <= 0)
     die(options.file, "locked by an unknown process, perhaps in a container");
@@ -468,7 +468,7 @@ int stop_writer() {
   lock_file = open(options.lock, O_RDONLY | careful);
   if (lock_file == -1 && errno != ENOENT)
     die(options.lock, strerror(errno), errno == EACCES ? hint : "");
-  const pid_t pid = holder(lock_file, F_RDLCK);
+  const pid_t pid = holder(lock_file);
   if (pid <= 0)
     die(options.file, "no pinglog on this machine or container writes it",
         options.hint);
@@ -482,7 +482,7 @@ int stop_writer() {
     die(process, strerror(errno),
         is_root ? " (the owner of the lock file may not stop it)" : hint);
   (void)kill(pid, SIGCONT); // stopped, it would not see SIGTERM
-  for (int tries = 0; holder(lock_file, F_RDLCK) == pid; ++tries) {
+  for (int tries = 0; holder(lock_file) == pid; ++tries) {
     if (tries == 1000)
       die(process, "does not exit; only kill -9 is left");
     (void)poll(nullptr, 0, 10);
@@ -620,7 +620,7 @@ void add_line(const char *label, time_t time, const char *text = "") {
 void rotate() {
   struct stat status;
   if (options.limit == 0 || fstat(log_file, &status) == -1 ||
-      status.st_size < options.limit / 2 || (needs_sync && sync_pid != 0) ||
+      status.st_size < options.limit / 2 || needs_sync ||
       !has_name(log_file, options.file))
     return;
   // If both names are links to one file, rename() does nothing.

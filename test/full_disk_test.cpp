@@ -149,4 +149,23 @@ TEST_F(FullDiskTest, LinesWaitInOrderUntilTheFullDiskHasRoom) {
   expect_sound_end(process, 8);
 }
 
+// Otherwise, the next line would be appended to the unfinished one.
+TEST_F(FullDiskTest, UnfinishedLineGetsItsNewlineOnceThereIsRoom) {
+  Process process(counting({"-f", "-i", "0.2"}));
+  ASSERT_TRUE(eventually([&] { return cycles() >= 2; }));
+  const std::string foreign(4096, 'm');
+  while_stopped(process.pid(), [&] {
+    fs::remove(log());
+    write_file(log(), foreign);
+    set_limit(process.pid(), foreign.size());
+  });
+  const int full = cycles();
+  ASSERT_TRUE(eventually([&] { return cycles() >= full + 3; }));
+  EXPECT_EQ(read_file(log()), foreign);
+  set_limit(process.pid(), {});
+  await(end_label);
+  expect_end(process);
+  EXPECT_EQ(log_lines()[0], foreign);
+}
+
 } // namespace

@@ -5,12 +5,12 @@
 
 namespace {
 
-void lock(const std::string &file, short type) {
+void lock(const std::string &file, short type, int how = F_SETLK) {
   struct flock whole = {};
   whole.l_type = type;
   whole.l_whence = SEEK_SET;
   // The descriptor stays open, also across exec.
-  if (fcntl(open(file.c_str(), O_RDWR), F_SETLK, &whole) == -1)
+  if (fcntl(open(file.c_str(), O_RDWR), how, &whole) == -1)
     _exit(126);
 }
 
@@ -247,6 +247,8 @@ TEST_F(StrangersLockTest, RunningPinglogReplacesTheFileAndGoesOn) {
   });
   EXPECT_TRUE(eventually([&] { return writer(log()) == daemon; }));
   EXPECT_TRUE(is_alive(holder->pid()));
+  // Both lock files that were replaced are closed.
+  EXPECT_TRUE(eventually([&] { return descriptors_of(daemon).size() == 5; }));
   expect_refusal(daemon);
   stop(daemon);
   EXPECT_THAT(log_lines().back(), StartsWith(end_label));
@@ -347,6 +349,22 @@ TEST_F(LockTest, OptionKillStopsTheWriterAndWaitsForItsLastLine) {
   await(start_label);
   send_signal(busy, SIGSTOP);
   expect_killed(busy);
+}
+
+// As when a supervisor starts another pinglog at once.
+TEST_F(LockTest, OptionKillDoesNotWaitForTheNextWriter) {
+  const pid_t daemon = start_daemon(quick());
+  Launch launch = command("sleep", {"1000"});
+  launch.before_exec = [file = log() + ".lock"] {
+    lock(file, F_WRLCK, F_SETLKW);
+  };
+  const Process next(launch);
+  const std::string waiting = " WRITE " + std::to_string(next.pid()) + " ";
+  ASSERT_TRUE(eventually([&] {
+    return read_file("/proc/locks").find(waiting) != std::string::npos;
+  }));
+  expect_killed(daemon);
+  EXPECT_TRUE(eventually([&] { return writer(log()) == next.pid(); }));
 }
 
 // -k waits ten seconds, and only for the lock to be released: at the end of

@@ -303,6 +303,34 @@ TEST_F(LogTest, RotationBeforeQuietCyclesHappensOnce) {
                           StartsWith(end_label)));
 }
 
+// The new log exists even before there is anything to log.
+TEST_F(LogTest, LogThatWasMovedInAQuietCycleIsMadeAnewAndNotRenamed) {
+  write_file(log(), std::string(1024, '\n'));
+  fs::create_directory(log() + ".0");
+  const pid_t daemon = start_daemon(quick({"-s", "1", "-q", "1000000"}));
+  await(end_label);
+  fs::rename(log(), path("moved"));
+  EXPECT_TRUE(eventually([&] { return fs::exists(log()); }));
+  stop(daemon);
+  EXPECT_THAT(log_lines(), ElementsAre(StartsWith(end_label)));
+}
+
+// Without the lock, no new log could be opened.
+TEST_F(LogTest, LogIsNotRenamedWhileItsLockCannotBeTaken) {
+  const std::string lock = log() + ".lock";
+  const pid_t daemon = start_daemon(quick({"-s", "1"}));
+  while_stopped(daemon, [&] {
+    fs::remove(lock);
+    fs::create_directory(lock);
+  });
+  EXPECT_TRUE(eventually([&] { // more than a cycle beyond half of the limit
+    return fs::exists(log()) && fs::file_size(log()) > 1024;
+  }));
+  fs::remove(lock);
+  EXPECT_TRUE(eventually([&] { return writer(log()) == daemon; }));
+  stop(daemon);
+}
+
 // rename() does nothing then, and nobody may remove a name in the directory.
 TEST_F(LogTest, RotationOntoAHardLinkThatFailsIsLoggedOnce) {
   SKIP_IF(why_not_as_nobody());

@@ -26,7 +26,10 @@ TEST_F(PingsTest, PinglogAndItsPingHaveTheRightSurroundings) {
     std::vector<pid_t> pings;
     ASSERT_TRUE(eventually([&] {
       pings = children_of(writer(log()));
-      return pings.size() == 1 && process_status(pings[0], "Name") == "sleep";
+      return pings.size() == 1 && process_status(pings[0], "Name") == "sleep" &&
+             // For a moment of an exec, it has a name but no environment.
+             !read_file("/proc/" + std::to_string(pings[0]) + "/environ")
+                  .empty();
     }));
     const pid_t pid = writer(log());
     EXPECT_EQ(fs::read_symlink("/proc/" + std::to_string(pid) + "/cwd"),

@@ -113,6 +113,7 @@ ERRORS = [
     (r"kill\(", "EPERM ESRCH"),
     (r"(setsid|prlimit64)\(", "EPERM"),
     (r"fcntl\w*\(.*SETLK", "EACCES ENOLCK"),
+    (r"fcntl\w*\(.*GETLK", "ENOLCK"),
     (r"", "EINVAL"),
 ]
 
@@ -236,19 +237,24 @@ def faults_of_run(attempt, status):
     calls = trace.count("\n")
     if calls > MOST_CALLS:
         yield f"{calls} system calls"
-    # A file system without locks is no reason to refuse. (In the other scenarios the error also
-    # hits the launcher's calls, which have nothing to do with locks.)
-    must_work = attempt.error == "ENOLCK" and not scenario.in_each_process
+    # A file system without locks is no reason to refuse, nor is a file that another pinglog has
+    # just made, removed or unlocked. (In the other scenarios the error also hits the launcher's
+    # calls, which have nothing to do with locks.)
+    must_work = not scenario.in_each_process and (
+        attempt.error in ("ENOLCK", "EEXIST", "ENOENT")
+        or (attempt.call.startswith("fcntl") and attempt.error == "EACCES")
+    )
     if has_refused(attempt, status) and log_of(attempt) == scenario.log and not must_work:
         return
     if status != 0:
         yield f"exit status {status}: {attempt.read('err')}"
     yield from re.findall(r"(?m)^.*(?:exited with [12] |killed by).*$", trace)
-    # The children of the last cycle may outlive pinglog. A daemon is nobody's child.
+    # The children of the last cycle may outlive pinglog, and one that waits for the disk. A daemon
+    # is nobody's child.
     before = trace.rpartition('"start time')[0]
     forks = re.findall(r"(?m)(?:clone|fork)3?(?:\(| res).*= [1-9]\d*$", before)
     waits = re.findall(r"(?m)wait4(?:\(| res).*= [1-9]\d*$", trace)
-    if len(forks) > len(waits) + scenario.is_daemon:
+    if len(forks) > len(waits) + scenario.is_daemon + ("fsync(" in trace):
         yield "a child was not waited for"
     yield from faults_of_log(scenario, log_of(attempt))
 
