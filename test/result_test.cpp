@@ -198,6 +198,8 @@ TEST_F(ResultTest, ReasonOfAPingThatSentIsALineAboutThePacketOrTheStatistics) {
       {"sending",
        "ping: a notice\nping: sending packet: Network is unreachable\n" + bsd,
        "exit 1", "fail ping: sending packet: Network is unreachable"},
+      {"sendto", "ping: a notice\nping: sendto: No route to host\n" + bsd,
+       "exit 2", "fail ping: sendto: No route to host"},
       {"answer6", "16 bytes from ::1, icmp_seq=0 hlim=64 time=0.1 ms\n" + bsd,
        "exit 2", "fail " + bsd},
       {"2ping", "2PING h\n" + statistics, "exit 1", "fail " + statistics},
