@@ -204,12 +204,12 @@ on_machine() {
 
 # --- bare systems and supervisors --------------------------------------------
 
-# bare: ./root with pinglog, BusyBox and /dev/null, nothing else.
+# bare: ./root with /usr/bin/pinglog, BusyBox and /dev/null, nothing else.
 bare() {
     local applet
     need busybox mknod
-    mkdir -p root/dev root/bin
-    cp "$pinglog" root
+    mkdir -p root/dev root/bin root/usr/bin
+    cp "$pinglog" root/usr/bin
     cp "$(command -v busybox)" root/bin
     for applet in sh ping init; do ln -s busybox "root/bin/$applet"; done
     "${inside[@]}" /bin/busybox true 2>/dev/null || skip "busybox is not static"

@@ -22,7 +22,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,8 +187,8 @@ def faults_of(attempt):
 
 
 def status_of(attempt):
-    """Runs pinglog. Returns its exit status."""
-    strace = ["strace", "-b", "execve", "-o", "trace"]
+    """Runs pinglog. Returns its exit status; 137 if it hangs."""
+    strace = ["timeout", "-s", "KILL", str(PATIENCE), "strace", "-b", "execve", "-o", "trace"]
     if attempt.scenario.in_each_process:
         strace += ["-f"]
     if attempt.scenario.about:
@@ -199,12 +198,7 @@ def status_of(attempt):
     command = [*strace, *attempt.scenario.command()]
     directory = str(attempt)
     with open(f"{directory}/out", "w") as out, open(f"{directory}/err", "w") as err:
-        try:
-            return subprocess.run(
-                command, cwd=directory, stdout=out, stderr=err, timeout=PATIENCE
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return "it hangs"
+        return subprocess.run(command, cwd=directory, stdout=out, stderr=err).returncode
 
 
 def faults_of_stop(attempt):
@@ -214,9 +208,8 @@ def faults_of_stop(attempt):
         cwd=str(attempt),
         user=attempt.scenario.owner,
     )
-    while "start time" not in attempt.read("log"):
-        with suppress(subprocess.TimeoutExpired):
-            other.wait(0.01)
+    while other.poll() is None and "start time" not in attempt.read("log"):
+        time.sleep(0.01)
     status = status_of(attempt)
     faults = []
     if status == 0:
@@ -251,10 +244,10 @@ def faults_of_run(attempt, status):
     yield from re.findall(r"(?m)^.*(?:exited with [12] |killed by).*$", trace)
     # The children of the last cycle may outlive pinglog, and one that waits for the disk. A daemon
     # is nobody's child.
-    before = trace.rpartition('"start time')[0]
+    before = trace.rsplit('"end of time', 2)[0]
     forks = re.findall(r"(?m)(?:clone|fork)3?(?:\(| res).*= [1-9]\d*$", before)
     waits = re.findall(r"(?m)wait4(?:\(| res).*= [1-9]\d*$", trace)
-    if len(forks) > len(waits) + scenario.is_daemon + ("fsync(" in trace):
+    if len(forks) > len(waits) + scenario.is_daemon + ("ping outage" in before):
         yield "a child was not waited for"
     yield from faults_of_log(scenario, log_of(attempt))
 
