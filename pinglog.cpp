@@ -369,8 +369,8 @@ Verdict judge(char *output, ssize_t size, int status, bool is_overdue) {
 }
 
 // ---- The log: its lock, its file, its queue ---------------------------------
-// The file gets whole lines only, from one pinglog only. Lines wait in the
-// queue for it. Those that do not fit are dropped, and a line says how many.
+// One pinglog writes the file, and only whole lines. Lines wait in the queue
+// until they are written. If it is full, new lines are dropped and counted.
 int lock_file = -1;
 int log_file = -1; // the file that has the log's name now, or standard output
 int rename_error = 0;              // of the last attempt
